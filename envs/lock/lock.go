@@ -1,0 +1,120 @@
+// Package lock is the lockfile of one release: its types, its one canonical
+// spelling, and its identity. It fetches nothing and knows no format of packages.
+package lock
+
+import (
+	"time"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Version is the version of the format that this program writes. Every version
+// up to it can be read.
+const Version = 1
+
+// Lock is the content of one lockfile. It is never changed once it is written.
+type Lock struct {
+	Version  int         `toml:"version"`
+	Release  Release     `toml:"release"`
+	Host     Host        `toml:"host"`
+	Archives []Archive   `toml:"archive"`
+	Packages []Package   `toml:"package"`
+	Delta    Delta       `toml:"delta"`
+	Review   *Attachment `toml:"review"`
+	Rootfs   Rootfs      `toml:"rootfs"`
+}
+
+// Release says which snapshot of which target this is. It is no part of the
+// identity: a renumbered release is the same release.
+type Release struct {
+	Target  string        `toml:"target"`
+	Number  int           `toml:"number"`
+	Created time.Time     `toml:"created"`
+	Parent  digest.Digest `toml:"parent,omitempty"` // identity of the release before it
+	Origin  string        `toml:"origin"`           // Observed or Derived
+}
+
+// The origins of a release.
+const (
+	Observed = "observed" // a host was like this
+	Derived  = "derived"  // no host is like this yet
+)
+
+// Host are the facts of the host. What isn't known is absent, never this
+// machine's own.
+type Host struct {
+	ID           string `toml:"id,omitempty"`
+	Version      string `toml:"version,omitempty"`
+	Codename     string `toml:"codename,omitempty"`
+	Architecture string `toml:"architecture,omitempty"`
+	Libc         string `toml:"libc,omitempty"`
+	Kernel       string `toml:"kernel,omitempty"`
+	CPU          string `toml:"cpu,omitempty"`
+	Umask        string `toml:"umask,omitempty"`
+	Locale       string `toml:"locale,omitempty"`
+	Timezone     string `toml:"timezone,omitempty"`
+	NoFile       int    `toml:"nofile,omitempty"`
+}
+
+// Archive is where packages came from, with the evidence.
+type Archive struct {
+	Name string `toml:"name"` // unique in the lock: "debian-bullseye"
+	// URI is the archive's root as the host itself names it, without credentials.
+	URI   string `toml:"uri"`
+	Suite string `toml:"suite"`
+	// InRelease is the digest of the signed file, kept in the store.
+	InRelease digest.Digest `toml:"inrelease"`
+	// SignedBy are the fingerprints of the primary keys whose signatures were good,
+	// in upper-case hex.
+	SignedBy []string  `toml:"signed-by"`
+	Dated    time.Time `toml:"dated"` // the InRelease's own date
+}
+
+// The proofs that a package file is what is installed.
+const (
+	Exact    = "exact"    // the archive's file is what is installed, file by file
+	Repacked = "repacked" // built from the host's own files, kept in the store
+	Listed   = "listed"   // known by name and version only
+)
+
+// Package is one pinned package.
+type Package struct {
+	Name         string `toml:"name"`
+	Version      string `toml:"version"`
+	Architecture string `toml:"architecture"`
+	Archive      string `toml:"archive,omitempty"` // name of an Archive; "" when repacked
+	Path         string `toml:"path,omitempty"`    // below the archive's URI
+	Size         int64  `toml:"size"`              // bytes of the package file
+	SHA256       string `toml:"sha256"`            // of the package file, lower-case hex
+	Proof        string `toml:"proof"`
+	Want         string `toml:"want,omitempty"`   // "hold"; absent for "install"
+	State        string `toml:"state,omitempty"`  // absent for "installed"
+	Rootfs       string `toml:"rootfs,omitempty"` // "out": locked, not put into the root filesystem
+}
+
+// Digest is the digest of the package file.
+func (p Package) Digest() digest.Digest {
+	return digest.NewDigestFromEncoded(digest.SHA256, p.SHA256)
+}
+
+// Delta is what the host has beyond its packages: one OCI layer.
+type Delta struct {
+	SHA256 string `toml:"sha256"` // of the uncompressed tar: encoders change
+	Size   int64  `toml:"size"`   // bytes, uncompressed
+	Files  int    `toml:"files"`
+}
+
+// Digest is the digest of the uncompressed tar.
+func (d Delta) Digest() digest.Digest {
+	return digest.NewDigestFromEncoded(digest.SHA256, d.SHA256)
+}
+
+// Attachment is a blob that travels with the lock.
+type Attachment struct {
+	SHA256 string `toml:"sha256"`
+}
+
+// Rootfs is what every machine must arrive at.
+type Rootfs struct {
+	Digest string `toml:"digest"` // "tree1:sha256:…"
+}
