@@ -35,6 +35,10 @@ type File struct {
 	// in its v2 form, user.*, and ACLs; nil where there are none.
 	Xattrs map[string]string
 
+	// User and Group are the names that a package file gives beside its numbers; ""
+	// for root, on a host, and in a finished root.
+	User, Group string
+
 	// Change tells whether a host's file is still the one that was read: device,
 	// inode, size, mtime and ctime to the nanosecond. It is "" in a tree.
 	Change string

@@ -1,0 +1,148 @@
+package lock
+
+import (
+	"bytes"
+	"errors"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+	"time"
+)
+
+var update = flag.Bool("update", false, "write the golden files")
+
+func sample() *Lock {
+	sum := strings.Repeat("ab", 32)
+	return &Lock{
+		Version: Version,
+		Release: Release{Target: "acme", Number: 3, Created: time.Date(2026, 11, 21, 9, 12, 44, 0, time.UTC), Origin: Observed},
+		Host: Host{ID: "debian", Version: "11", Codename: "bullseye", Architecture: "amd64", Libc: "glibc 2.31",
+			Umask: "0022", Locale: "C.UTF-8", NoFile: 1024},
+		Archives: []Archive{{Name: "debian-bullseye", URI: "http://mirror.example/debian", Suite: "bullseye",
+			SignedBy: []string{"A7236886F3CCCAAD148A27F80E98404D386FA1D9"},
+			Dated:    time.Date(2024, 8, 31, 10, 3, 48, 0, time.UTC)}},
+		Packages: []Package{
+			{Name: "zlib1g", Version: "1:1.2.11.dfsg-2", Architecture: "amd64", Archive: "debian-bullseye",
+				Path: "pool/main/z/zlib/zlib1g_1.2.11.dfsg-2_amd64.deb", Size: 91312, SHA256: sum, Proof: Exact},
+			{Name: "acme-agent", Version: "1.0~\"odd\"", Architecture: "all", Size: 7, SHA256: sum, Proof: Repacked, Want: "hold"},
+		},
+		Delta:  Delta{SHA256: sum, Size: 812332, Files: 412},
+		Review: &Attachment{SHA256: sum},
+		Rootfs: Rootfs{Digest: "tree1:sha256:" + sum},
+	}
+}
+
+func complete() *Lock {
+	l := sample()
+	l.Release.Parent = l.Delta.Digest()
+	l.Archives[0].InRelease = l.Delta.Digest()
+	return l
+}
+
+// TestGolden holds every version of the format that was ever written: each stays
+// readable, and this program's is spelled the same way everywhere.
+func TestGolden(t *testing.T) {
+	const golden = "testdata/1.lock"
+	data := complete().Write()
+	if *update {
+		if err := os.WriteFile(golden, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(data, want) {
+		t.Errorf("the spelling changed:\n%s", data)
+	}
+	l, err := Read(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(l.Write(), want) {
+		t.Error("reading and writing isn't the identity")
+	}
+	if h, err := ReadHeader(want); err != nil || h.Host != l.Host || h.Release != l.Release {
+		t.Errorf("header: %+v, %v", h, err)
+	}
+}
+
+func TestIdentity(t *testing.T) {
+	base := Identity(complete().Write())
+	change := func(fn func(*Lock)) bool {
+		l := complete()
+		fn(l)
+		return Identity(l.Write()) != base
+	}
+	same := map[string]func(*Lock){
+		"number":      func(l *Lock) { l.Release.Number = 9 },
+		"created":     func(l *Lock) { l.Release.Created = time.Now() },
+		"parent":      func(l *Lock) { l.Release.Parent = "" },
+		"review":      func(l *Lock) { l.Review.SHA256 = strings.Repeat("00", 32) },
+		"review gone": func(l *Lock) { l.Review = nil },
+		"order":       func(l *Lock) { l.Packages[0], l.Packages[1] = l.Packages[1], l.Packages[0] },
+	}
+	for name, fn := range same {
+		if change(fn) {
+			t.Errorf("%s moves the identity", name)
+		}
+	}
+	other := map[string]func(*Lock){
+		"version": func(l *Lock) { l.Packages[0].Version += "+1" },
+		"delta":   func(l *Lock) { l.Delta.Size++ },
+		"umask":   func(l *Lock) { l.Host.Umask = "0077" },
+		"rootfs":  func(l *Lock) { l.Rootfs.Digest = "tree1:sha256:" + strings.Repeat("00", 32) },
+	}
+	for name, fn := range other {
+		if !change(fn) {
+			t.Errorf("%s doesn't move the identity", name)
+		}
+	}
+}
+
+func TestReadRefuses(t *testing.T) {
+	good := string(complete().Write())
+	var edited *EditedError
+	var newer *VersionError
+	for name, c := range map[string]struct {
+		text string
+		as   any
+		says string
+	}{
+		"comment":      {text: "# mine\n" + good, as: &edited},
+		"spaces":       {text: strings.Replace(good, "size = 7", "size  =  7", 1), as: &edited},
+		"newer":        {text: strings.Replace(good, "version = 1", "version = 99\nwarp = true", 1), as: &newer},
+		"unknown key":  {text: good + "warp = true\n", says: "rootfs.warp"},
+		"merge":        {text: strings.Replace(good, "size = 7", "<<<<<<< HEAD", 1), says: "line"},
+		"short digest": {text: strings.Replace(good, `sha256 = "ab`, `sha256 = "`, 1), says: "SHA-256"},
+		"path":         {text: strings.Replace(good, `path = "pool/`, `path = "../../`, 1), says: "impossible path"},
+		"archive":      {text: strings.Replace(good, `archive = "debian`, `archive = "other`, 1), says: "unknown archive"},
+	} {
+		_, err := Read([]byte(c.text))
+		switch {
+		case err == nil:
+			t.Errorf("%s: accepted", name)
+		case c.as != nil && !errors.As(err, c.as):
+			t.Errorf("%s: %v", name, err)
+		case !strings.Contains(err.Error(), c.says):
+			t.Errorf("%s: %v doesn't say %q", name, err, c.says)
+		}
+	}
+}
+
+func FuzzRead(f *testing.F) {
+	f.Add(complete().Write())
+	f.Add([]byte("version = 1\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		l, err := Read(data)
+		if err != nil {
+			return
+		}
+		again, err := Read(l.Write())
+		if err != nil || !bytes.Equal(again.Write(), data) {
+			t.Fatalf("round trip: %v", err)
+		}
+	})
+}

@@ -1,0 +1,175 @@
+package lock
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+	"github.com/opencontainers/go-digest"
+)
+
+// VersionError says that a lock was written by a newer program.
+type VersionError struct{ Version int }
+
+func (e *VersionError) Error() string {
+	return fmt.Sprintf("the lock has version %d, and this program reads up to %d", e.Version, Version)
+}
+
+// Hint says how to go on.
+func (e *VersionError) Hint() string { return "use a newer stead" }
+
+// EditedError says that a lock isn't spelled as it was written: it was edited, or
+// a merge left something in it.
+type EditedError struct{ Line int }
+
+func (e *EditedError) Error() string {
+	return fmt.Sprintf("line %d isn't as it was written; a lock is never edited", e.Line)
+}
+
+// Hint says how to go on.
+func (e *EditedError) Hint() string { return "restore the file from the fleet's history" }
+
+// Read parses a lock and checks that every field is one that Write could have
+// written.
+func Read(data []byte) (*Lock, error) {
+	var l Lock
+	if err := decode(data, &l); err != nil {
+		return nil, fmt.Errorf("reading lock: %w", err)
+	}
+	if err := l.validate(); err != nil {
+		return nil, fmt.Errorf("reading lock: %w", err)
+	}
+	if canonical := l.Write(); !bytes.Equal(canonical, data) {
+		return nil, fmt.Errorf("reading lock: %w", &EditedError{Line: firstDifference(canonical, data)})
+	}
+	return &l, nil
+}
+
+// Header is what a lock says before its packages.
+type Header struct {
+	Version int     `toml:"version"`
+	Release Release `toml:"release"`
+	Host    Host    `toml:"host"`
+}
+
+// ReadHeader parses a lock up to its first archive or package, without looking at
+// the rest.
+func ReadHeader(data []byte) (Header, error) {
+	var h Header
+	if i := bytes.Index(data, []byte("\n[[")); i >= 0 {
+		data = data[:i+1]
+	} else if i := bytes.Index(data, []byte("\n[delta]")); i >= 0 {
+		data = data[:i+1]
+	}
+	if err := decode(data, &h); err != nil {
+		return h, fmt.Errorf("reading lock: %w", err)
+	}
+	return h, nil
+}
+
+func decode(data []byte, into any) error {
+	var v struct {
+		Version int `toml:"version"`
+	}
+	if head, _, ok := bytes.Cut(data, []byte("\n[")); ok {
+		if _, err := toml.Decode(string(head), &v); err == nil && v.Version > Version {
+			return &VersionError{Version: v.Version}
+		}
+	}
+	meta, err := toml.Decode(string(data), into)
+	if err != nil {
+		var p toml.ParseError
+		if errors.As(err, &p) {
+			return fmt.Errorf("line %d: %s", p.Position.Line, p.Message)
+		}
+		return err
+	}
+	if unknown := meta.Undecoded(); len(unknown) > 0 {
+		return fmt.Errorf("unknown key %q", unknown[0])
+	}
+	return nil
+}
+
+// Identity is the digest of everything that a lock reproduces: its bytes without
+// [release] (a renumbered release is the same one) and [review] (a host whose log
+// files moved is the same one).
+func Identity(data []byte) digest.Digest {
+	h := sha256.New()
+	for _, table := range []string{"\n[release]\n", "\n[review]\n"} {
+		before, rest, ok := bytes.Cut(data, []byte(table))
+		if !ok {
+			continue
+		}
+		h.Write(before)
+		data = nil
+		if i := bytes.Index(rest, []byte("\n[")); i >= 0 {
+			data = rest[i:]
+		}
+	}
+	h.Write(data)
+	return digest.NewDigest(digest.SHA256, h)
+}
+
+func (l *Lock) validate() error {
+	if l.Version < 1 {
+		return errors.New("it has no version")
+	}
+	if l.Release.Number < 1 || l.Release.Target == "" {
+		return errors.New("[release] lacks target or number")
+	}
+	archives := map[string]bool{}
+	for _, a := range l.Archives {
+		if archives[a.Name] || a.Name == "" {
+			return fmt.Errorf("archive %q occurs twice or has no name", a.Name)
+		}
+		archives[a.Name] = true
+		if err := a.InRelease.Validate(); err != nil {
+			return fmt.Errorf("archive %q: inrelease: %w", a.Name, err)
+		}
+	}
+	for _, p := range l.Packages {
+		if err := p.validate(archives); err != nil {
+			return fmt.Errorf("package %q: %w", p.Name, err)
+		}
+	}
+	if err := l.Delta.Digest().Validate(); err != nil {
+		return fmt.Errorf("delta: %w", err)
+	}
+	root, ok := strings.CutPrefix(l.Rootfs.Digest, "tree1:")
+	if !ok || digest.Digest(root).Validate() != nil {
+		return fmt.Errorf("rootfs: %q is no digest", l.Rootfs.Digest)
+	}
+	return nil
+}
+
+func (p Package) validate(archives map[string]bool) error {
+	switch {
+	case p.Name == "" || p.Version == "":
+		return errors.New("name or version is missing")
+	case p.Proof == Listed:
+		return nil
+	case p.Digest().Validate() != nil:
+		return fmt.Errorf("%q is no SHA-256", p.SHA256)
+	case p.Size <= 0:
+		return errors.New("its size is missing")
+	case p.Archive != "" && !archives[p.Archive]:
+		return fmt.Errorf("unknown archive %q", p.Archive)
+	case p.Archive != "" && (p.Path == "" || path.Clean("/"+p.Path) != "/"+strings.TrimPrefix(p.Path, "./")):
+		return fmt.Errorf("impossible path %q", p.Path)
+	}
+	return nil
+}
+
+func firstDifference(a, b []byte) int {
+	line := 1
+	for i := 0; i < len(a) && i < len(b) && a[i] == b[i]; i++ {
+		if a[i] == '\n' {
+			line++
+		}
+	}
+	return line
+}

@@ -1,0 +1,143 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// The kinds of items that are folders.
+const (
+	Trees = "trees"
+	Roots = "roots"
+)
+
+// Item is a finished folder of the store: an unpacked package or a root
+// filesystem. It is never changed.
+type Item struct{ Dir string }
+
+// ManifestPath is where the item's manifest lies.
+func (it Item) ManifestPath() string { return filepath.Join(it.Dir, "manifest") }
+
+// Root is the folder that holds the entries of the manifest.
+func (it Item) Root() string { return filepath.Join(it.Dir, "root") }
+
+// Manifest reads the item's manifest.
+func (it Item) Manifest() (Manifest, error) {
+	data, err := os.ReadFile(it.ManifestPath())
+	if err != nil {
+		return nil, err
+	}
+	m, err := ParseManifest(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", it.ManifestPath(), err)
+	}
+	return m, nil
+}
+
+// Find returns the item of that kind and name if the store has it.
+func (s *Store) Find(kind, name string) (Item, bool) {
+	it := Item{Dir: s.path(kind, name)}
+	_, err := os.Lstat(it.ManifestPath())
+	return it, err == nil
+}
+
+// Pending is an item that is being made.
+type Pending struct {
+	Item
+	s          *Store
+	kind, name string
+	done       bool // published or discarded: the folder isn't ours any more
+}
+
+// Begin starts to make an item in a folder of its own.
+func (s *Store) Begin(kind, name string) (*Pending, error) {
+	dir, err := s.WorkDir(kind)
+	if err != nil {
+		return nil, err
+	}
+	p := &Pending{Item: Item{Dir: dir}, s: s, kind: kind, name: name}
+	if err := os.Mkdir(p.Root(), 0o755); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// Discard drops what was made so far. It may be called after Publish.
+func (p *Pending) Discard() error {
+	if p.done {
+		return nil
+	}
+	p.done = true
+	return removeAll(p.Dir)
+}
+
+// WriteManifest writes the item's manifest, the last step before Publish.
+func (p *Pending) WriteManifest(m Manifest) error {
+	return os.WriteFile(p.ManifestPath(), m.Encode(), 0o600)
+}
+
+// Publish syncs the file system once and renames the items to their names. Where
+// another process was faster its item stays: the content is the same.
+func (s *Store) Publish(ctx context.Context, items ...*Pending) error {
+	if len(items) == 0 {
+		return nil
+	}
+	if err := s.syncfs(); err != nil {
+		return err
+	}
+	dirs := map[string]bool{}
+	for _, p := range items {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		dst := s.path(p.kind, p.name)
+		err := os.Rename(p.Dir, dst)
+		switch {
+		case errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY):
+			if err := p.Discard(); err != nil {
+				return err
+			}
+		case err != nil:
+			return fmt.Errorf("publishing %s %s: %w", p.kind, p.name, err)
+		}
+		p.Dir, p.done = dst, true
+		dirs[filepath.Dir(dst)] = true
+	}
+	for dir := range dirs {
+		if err := syncDir(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) syncfs() error {
+	d, err := os.Open(s.dir)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	if err := unix.Syncfs(int(d.Fd())); err != nil {
+		return fmt.Errorf("syncing store %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// Remove drops a finished item. It is renamed away first, so that nobody meets
+// half of it.
+func (s *Store) Remove(kind, name string) error {
+	dir, err := s.WorkDir("gone")
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(s.path(kind, name), dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return removeAll(dir)
+}
