@@ -1,0 +1,43 @@
+# make        builds bin/stead
+# make check  formatting, vet, staticcheck, the tests of structure: what CI and people run
+# make test   check, every fuzz target for some seconds, and all tests
+# make demo   the main job, from a made production host to a program that runs there
+# make bench  the figures of README.md
+#
+# test, demo and bench install what they need first (see .ci/setup), and keep the hosts
+# they make under $STEAD_TEST_CACHE, by default /var/cache/stead-test.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+staticcheck := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+programs := ./testdata/exact ./testdata/bench
+
+.PHONY: build setup check fuzz test demo bench clean
+
+build:
+	go build -trimpath -o bin/stead ./cmd/stead
+
+setup:
+	@.ci/setup
+
+check:
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "not as gofmt has it: $$unformatted"; exit 1; }
+	go vet ./... $(programs)
+	go run $(staticcheck) ./... $(programs)
+	go test -count=1 -run '^TestDeps' ./cmd/stead
+
+fuzz:
+	.ci/fuzz
+
+test: setup check fuzz
+	go test -count=1 -timeout 14m $(programs) ./...
+
+demo: setup build
+	testdata/demo/demo
+
+bench: setup build
+	go run ./testdata/bench
+
+clean:
+	rm -rf bin
