@@ -1,0 +1,161 @@
+package envs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+	"golang.org/x/sys/unix"
+)
+
+// maxConfig bounds a file that people write, in bytes.
+const maxConfig = 1 << 20
+
+// readBounded reads a regular file of at most limit bytes. The error wraps
+// fs.ErrNotExist where there is none.
+func readBounded(path string, limit int64) ([]byte, error) {
+	// Without O_NONBLOCK a fifo in a cloned repository would wait for ever.
+	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, cause(err))
+	}
+	defer f.Close()
+	if fi, err := f.Stat(); err != nil || !fi.Mode().IsRegular() {
+		return nil, errors.Join(err, fmt.Errorf("reading %s: it is not a regular file", path))
+	}
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, cause(err))
+	}
+	if int64(len(data)) > limit {
+		return nil, fmt.Errorf("reading %s: it is larger than %d bytes", path, limit)
+	}
+	return data, nil
+}
+
+// cause is an error without the path that os puts into it.
+func cause(err error) error {
+	var pe *fs.PathError
+	if errors.As(err, &pe) {
+		return pe.Err
+	}
+	return err
+}
+
+// SyntaxError is a mistake in a file that people write.
+type SyntaxError struct {
+	Path string
+	Line int // 1 is the first; 0 where it isn't known
+	Key  string
+	Text string // what is wrong
+}
+
+func (e *SyntaxError) Error() string {
+	at := e.Path
+	if e.Line > 0 {
+		at = fmt.Sprintf("%s:%d", e.Path, e.Line)
+	}
+	if e.Key != "" {
+		return fmt.Sprintf("reading %s: %s %q", at, e.Text, e.Key)
+	}
+	return fmt.Sprintf("reading %s: %s", at, e.Text)
+}
+
+// decodeFile reads a TOML file into v. A key that v has no place for is a
+// *SyntaxError: a misspelt one must not pass for an absent one.
+func decodeFile(path string, v any) error {
+	data, err := readBounded(path, maxConfig)
+	if err != nil {
+		return err
+	}
+	md, err := toml.Decode(string(data), v)
+	var pe toml.ParseError
+	if errors.As(err, &pe) {
+		return &SyntaxError{Path: path, Line: pe.Position.Line, Text: pe.Message}
+	}
+	if err != nil {
+		return fmt.Errorf("reading %s: %w", path, err)
+	}
+	if unknown := md.Undecoded(); len(unknown) > 0 {
+		key := unknown[0]
+		return &SyntaxError{Path: path, Line: keyLine(string(data), key), Key: key.String(), Text: "unknown key"}
+	}
+	return nil
+}
+
+var keyStart = regexp.MustCompile(`^\s*(\[{1,2})?\s*([\w."' -]+?)\s*(\]{1,2}|=)`)
+
+// keyLine finds the line that sets a key, for an error message: 0 where it is
+// written in a way that this doesn't follow, such as in an inline table.
+func keyLine(text string, key toml.Key) int {
+	table := ""
+	for i, line := range strings.Split(text, "\n") {
+		m := keyStart.FindStringSubmatch(line)
+		if m == nil {
+			continue
+		}
+		name := strings.NewReplacer(`"`, "", "'", "", " ", "").Replace(m[2])
+		if m[1] != "" {
+			table = name
+		} else if table != "" {
+			name = table + "." + name
+		}
+		if name == strings.Join(key, ".") || strings.HasPrefix(name, strings.Join(key, ".")+".") {
+			return i + 1
+		}
+	}
+	return 0
+}
+
+// writeFile writes a file beside, syncs it and renames it into place, over one
+// that is there.
+func writeFile(path string, data []byte, mode fs.FileMode) error {
+	return place(path, data, mode, os.Rename)
+}
+
+// writeNew is writeFile for a file that must not be there yet: the error is
+// fs.ErrExist then.
+func writeNew(path string, data []byte, mode fs.FileMode) error {
+	return place(path, data, mode, renameNew)
+}
+
+func place(path string, data []byte, mode fs.FileMode, rename func(from, to string) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".stead-")
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, cause(err))
+	}
+	defer os.Remove(f.Name()) //nolint:errcheck // gone where the rename went well
+	_, err = f.Write(data)
+	err = errors.Join(err, f.Chmod(mode), f.Sync(), f.Close())
+	if err == nil {
+		err = rename(f.Name(), path)
+	}
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// renameNew renames without replacing. A file system that can't (EINVAL, see
+// renameat2(2)) can make a hard link instead.
+func renameNew(from, to string) error {
+	err := unix.Renameat2(unix.AT_FDCWD, from, unix.AT_FDCWD, to, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOSYS) {
+		err = os.Link(from, to)
+	}
+	return err
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
