@@ -1,0 +1,67 @@
+package host
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/stead-env/stead/snapshot"
+)
+
+// Live implements snapshot.Host: it is known for the running system only.
+func (d *Dir) Live(context.Context) (snapshot.Live, error) {
+	if !d.live {
+		return snapshot.Live{}, nil
+	}
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return snapshot.Live{}, fmt.Errorf("reading the kernel's release: %w", err)
+	}
+	l := snapshot.Live{Kernel: unix.ByteSliceToString(u.Release[:])}
+	if unix.ByteSliceToString(u.Machine[:]) == "x86_64" {
+		if f, err := os.Open("/proc/cpuinfo"); err == nil {
+			defer f.Close()
+			l.CPU = cpuLevel(bufio.NewScanner(f))
+		}
+	}
+	return l, nil
+}
+
+// levels are the micro-architecture levels of the x86-64 psABI, by the names that
+// Linux gives the features (abm is LZCNT, pni is SSE3, osxsave shows as xsave).
+var levels = []struct{ name, flags string }{
+	{"x86-64-v1", "cmov cx8 fpu fxsr mmx syscall sse sse2"},
+	{"x86-64-v2", "cx16 lahf_lm popcnt pni sse4_1 sse4_2 ssse3"},
+	{"x86-64-v3", "avx avx2 bmi1 bmi2 f16c fma abm movbe xsave"},
+	{"x86-64-v4", "avx512f avx512bw avx512cd avx512dq avx512vl"},
+}
+
+// cpuLevel finds the highest level of which all features, and those of the levels
+// below, are in the first processor's flags.
+func cpuLevel(cpuinfo *bufio.Scanner) string {
+	for cpuinfo.Scan() {
+		key, value, _ := strings.Cut(cpuinfo.Text(), ":")
+		if strings.TrimSpace(key) != "flags" {
+			continue
+		}
+		has := map[string]bool{}
+		for f := range strings.FieldsSeq(value) {
+			has[f] = true
+		}
+		level := ""
+		for _, l := range levels {
+			for f := range strings.FieldsSeq(l.flags) {
+				if !has[f] {
+					return level
+				}
+			}
+			level = l.name
+		}
+		return level
+	}
+	return ""
+}
