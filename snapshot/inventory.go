@@ -79,7 +79,13 @@ type Inventory struct {
 	// Entries are the paths that can matter for a root file system, sorted by path
 	// bytes: everything owned or made, secrets and noise of which a package brings a
 	// version, and the folders of state that a package or a script made.
+	//
+	// What stands in for something is among them too, with its class Secret: shadow,
+	// machine-id.
 	Entries []Entry
+	// Links are the targets of the host's symbolic links that a path of a package may
+	// lead through, whatever their class.
+	Links map[string]string
 	// Left sums up the rest.
 	Left []Left
 	// Unreadable are paths that could not be read, with the reason.

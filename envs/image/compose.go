@@ -58,65 +58,6 @@ func ids(file []byte) map[string]uint32 {
 	return m
 }
 
-// maxHops bounds the links that one path may lead through, as Linux does.
-const maxHops = 40
-
-// resolver canonicalizes the folder part of paths through links to folders.
-type resolver struct {
-	links     map[string]string // link → target
-	dirs      map[string]string // cache: folder as spelled → canonical
-	traversed map[string]bool
-}
-
-// dir resolves a folder. Targets are data of a foreign root: an absolute one
-// starts at that root, and ".." stops there.
-func (r *resolver) dir(p string, hops int) (string, error) {
-	if p == "." {
-		return ".", nil
-	}
-	if c, ok := r.dirs[p]; ok {
-		return c, nil
-	}
-	parent, err := r.dir(path.Dir(p), hops)
-	if err != nil {
-		return "", err
-	}
-	c, err := r.step(parent, path.Base(p), hops)
-	if err == nil {
-		r.dirs[p] = c
-	}
-	return c, err
-}
-
-func (r *resolver) step(parent, name string, hops int) (string, error) {
-	switch name {
-	case "", ".":
-		return parent, nil
-	case "..":
-		return path.Dir(parent), nil
-	}
-	c := join(parent, name)
-	target, ok := r.links[c]
-	if !ok {
-		return c, nil
-	}
-	if hops++; hops > maxHops {
-		return "", fmt.Errorf("%q leads through too many links", "/"+c)
-	}
-	r.traversed[c] = true
-	at := parent
-	if strings.HasPrefix(target, "/") {
-		at = "."
-	}
-	for part := range strings.SplitSeq(target, "/") {
-		var err error
-		if at, err = r.step(at, part, hops); err != nil {
-			return "", err
-		}
-	}
-	return at, nil
-}
-
 func join(dir, name string) string {
 	if dir == "." {
 		return name
@@ -137,11 +78,11 @@ type slot struct {
 // two packages carry comes from neither; every folder is root's, 0755: what the
 // host has otherwise is the delta's.
 func Compose(trees []Tree, links map[string]string, names Names) (*Base, error) {
-	r := &resolver{links: links, dirs: map[string]string{}, traversed: map[string]bool{}}
+	r := snapshot.NewLinks(links)
 	slots := make(map[string]*slot, 64*len(trees))
 	for i, t := range trees {
 		for _, f := range t.Manifest {
-			dir, err := r.dir(path.Dir(f.Path), 0)
+			dir, err := r.Dir(path.Dir(f.Path))
 			if err != nil {
 				return nil, err
 			}
@@ -150,7 +91,7 @@ func Compose(trees []Tree, links map[string]string, names Names) (*Base, error) 
 			}
 			if f.Type == snapshot.Dir {
 				// A folder may itself be a link on the host: /bin of a merged /usr.
-				if dir, err = r.dir(f.Path, 0); err != nil {
+				if dir, err = r.Dir(f.Path); err != nil {
 					return nil, err
 				}
 				imply(slots, dir)
@@ -160,7 +101,7 @@ func Compose(trees []Tree, links map[string]string, names Names) (*Base, error) 
 			imply(slots, dir)
 		}
 	}
-	return assemble(slots, r.traversed), nil
+	return assemble(slots, r.Traversed()), nil
 }
 
 // imply makes sure that a path is a folder, and those above it.

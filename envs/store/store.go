@@ -25,6 +25,7 @@ import (
 //	blobs/sha256/HEX[.zst]   package files, deltas, indexes
 //	trees/NAME/              one unpacked package: manifest, root/
 //	roots/NAME/              one root filesystem: manifest, rootfs/
+//	sole/                    names of the blobs that no archive and no remote is known to hold
 //	cache/                   what saves reading something twice; never trusted alone
 //	locks/                   one file for each item that is being made
 //	work/                    what is being made; a killed process leaves only this
@@ -69,7 +70,7 @@ func Open(dir string) (*Store, error) {
 		return nil, &WideError{Dir: dir, Mode: fi.Mode()}
 	}
 	s := &Store{dir: dir}
-	for _, sub := range []string{"blobs/sha256", "trees", "roots", "cache", "locks", "work"} {
+	for _, sub := range []string{"blobs/sha256", "trees", "roots", "cache", "locks", "sole", "work"} {
 		if err := os.MkdirAll(s.path(sub), 0o700); err != nil {
 			return nil, fmt.Errorf("opening store: %w", err)
 		}

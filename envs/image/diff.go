@@ -1,0 +1,230 @@
+package image
+
+import (
+	"path"
+	"slices"
+
+	"github.com/stead-env/stead/envs/store"
+	"github.com/stead-env/stead/snapshot"
+)
+
+// Action is what becomes of a path of the host.
+type Action string
+
+// The actions that a review lists; a path that comes out of its package unchanged
+// isn't in it.
+const (
+	Kept     Action = "kept"     // stored in the delta
+	Gone     Action = "gone"     // a package brings it, the host lacks it
+	Replaced Action = "replaced" // something made takes its place
+	Left     Action = "left"     // stays on the host
+)
+
+// Decision is one line of a review.
+type Decision struct {
+	Path   string         `json:"path"`
+	Action Action         `json:"action"`
+	Class  snapshot.Class `json:"class"`
+	Reason string         `json:"reason"`
+	Size   int64          `json:"size,omitempty"`
+}
+
+// Plan is what a snapshot will store, before any content was read.
+type Plan struct {
+	Entries   store.Manifest // regular files lack their digest
+	Gone      []string
+	Decisions []Decision
+}
+
+// Diff decides, from metadata alone, what of a host has to be stored so that the
+// base becomes the host. stand are paths that something else takes the place of;
+// they are never stored as they are.
+func Diff(base *Base, inv *snapshot.Inventory, rules snapshot.Rules, stand map[string]bool) *Plan {
+	d := &differ{base: base, inv: inv, rules: rules, stand: stand, stored: map[string]snapshot.File{}}
+	host := make(map[string]snapshot.Type, len(inv.Entries))
+	for _, e := range inv.Entries {
+		host[e.Path] = e.Type
+		d.entry(e)
+	}
+	d.wholeGroups()
+	d.parents()
+	d.gone(host)
+	for _, f := range d.stored {
+		d.plan.Entries = append(d.plan.Entries, f)
+	}
+	d.plan.Entries.Normalize()
+	slices.SortFunc(d.plan.Decisions, func(a, b Decision) int { return compare(a.Path, b.Path) })
+	return &d.plan
+}
+
+func compare(a, b string) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+type differ struct {
+	base   *Base
+	inv    *snapshot.Inventory
+	rules  snapshot.Rules
+	stand  map[string]bool
+	stored map[string]snapshot.File
+	plan   Plan
+}
+
+func (d *differ) decide(f snapshot.File, a Action, class snapshot.Class, reason string) {
+	d.plan.Decisions = append(d.plan.Decisions, Decision{Path: f.Path, Action: a, Class: class, Reason: reason, Size: f.Size})
+}
+
+func (d *differ) entry(e snapshot.Entry) {
+	f := plain(e.File)
+	switch {
+	case d.stand[f.Path]:
+		return
+	case e.Class == snapshot.Secret || e.Class == snapshot.Noise:
+		d.decide(f, Left, e.Class, e.Reason)
+		return
+	case f.Type == snapshot.Socket || f.Type == snapshot.Char || f.Type == snapshot.Block:
+		d.decide(f, Left, e.Class, "it is no file")
+		return
+	}
+	old, inBase := d.base.Manifest.Lookup(f.Path)
+	if inBase && old.Same(f) && !d.base.Traversed[f.Path] {
+		return
+	}
+	d.stored[f.Path] = f
+	d.decide(f, Kept, e.Class, reason(e, old, inBase))
+}
+
+// plain is a host's entry as a manifest has it.
+func plain(f snapshot.File) snapshot.File {
+	f.Change, f.User, f.Group = "", "", ""
+	if f.Type != snapshot.Regular {
+		f.Link, f.Size = "", 0
+	}
+	if f.Type != snapshot.Regular && f.Type != snapshot.Symlink {
+		f.MTime = 0
+	}
+	if f.Type == snapshot.Symlink {
+		f.Mode = 0o777
+	}
+	if len(f.Xattrs) == 0 || f.Type == snapshot.Symlink {
+		f.Xattrs = nil
+	}
+	return f
+}
+
+func reason(e snapshot.Entry, old snapshot.File, inBase bool) string {
+	switch {
+	case e.Reason != "":
+		return e.Reason
+	case !inBase && e.Class == snapshot.Owned:
+		return "several packages bring it, or it was diverted"
+	case !inBase:
+		return "in no package"
+	case e.Type != old.Type:
+		return "another type than the package's"
+	case e.Type == snapshot.Regular && e.Size != old.Size:
+		return "another content than the package's"
+	case e.Type == snapshot.Symlink && e.Target != old.Target:
+		return "another target than the package's"
+	case e.Mode != old.Mode:
+		return "another mode than the package's"
+	case e.UID != old.UID || e.GID != old.GID:
+		return "another owner than the package's"
+	case e.MTime != old.MTime:
+		return "another time than the package's"
+	case e.Link != old.Link:
+		return "other hard links than the package's"
+	default:
+		return "other attributes than the package's"
+	}
+}
+
+// wholeGroups stores every member of a group of hard links of which one has to be
+// stored: a layer can't link into another.
+func (d *differ) wholeGroups() {
+	groups := map[string]bool{}
+	for _, f := range d.stored {
+		if f.Link != "" {
+			groups[f.Link] = true
+		}
+	}
+	if len(groups) == 0 {
+		return
+	}
+	for _, e := range d.inv.Entries {
+		_, done := d.stored[e.Path]
+		if f := plain(e.File); f.Link != "" && groups[f.Link] && !done && !d.stand[f.Path] &&
+			e.Class != snapshot.Secret && e.Class != snapshot.Noise {
+			d.stored[f.Path] = f
+			d.decide(f, Kept, e.Class, "a hard link to a file that is kept")
+		}
+	}
+}
+
+// parents makes sure that what is stored lies in folders.
+func (d *differ) parents() {
+	var missing []snapshot.File
+	have := func(dir string) bool {
+		if f, ok := d.stored[dir]; ok {
+			return f.Type == snapshot.Dir
+		}
+		f, ok := d.base.Manifest.Lookup(dir)
+		return ok && f.Type == snapshot.Dir
+	}
+	seen := map[string]bool{}
+	for p := range d.stored {
+		for dir := path.Dir(p); !seen[dir] && !have(dir); dir = path.Dir(dir) {
+			seen[dir] = true
+			f := snapshot.File{Path: dir, Type: snapshot.Dir, Mode: 0o755}
+			if e, ok := d.inv.Lookup(dir); ok && e.Type == snapshot.Dir {
+				f = plain(e.File)
+			}
+			missing = append(missing, f)
+		}
+	}
+	for _, f := range missing {
+		d.stored[f.Path] = f
+		d.decide(f, Kept, snapshot.State, "the folder of a file that is kept")
+	}
+}
+
+// gone finds what packages bring and the host lacks: the uppermost path of each.
+// What the rules leave on a host is no sign that it is missing there.
+func (d *differ) gone(host map[string]snapshot.Type) {
+	unread := map[string]bool{}
+	for _, u := range d.inv.Unreadable {
+		unread[u.Path] = true
+	}
+	away := map[string]bool{} // gone, unknown, or under something that is no folder
+	for _, f := range d.base.Manifest {
+		dir := path.Dir(f.Path)
+		if away[dir] {
+			away[f.Path] = true
+			continue
+		}
+		if s, ok := d.stored[f.Path]; ok {
+			away[f.Path] = s.Type != snapshot.Dir
+			continue
+		}
+		if _, there := host[f.Path]; there || d.stand[f.Path] {
+			continue
+		}
+		if unread[f.Path] {
+			away[f.Path] = true
+			continue
+		}
+		class, _ := d.rules.Path(f.Path, f.Type)
+		if class == snapshot.Secret || class == snapshot.Noise {
+			continue
+		}
+		away[f.Path] = true
+		d.plan.Gone = append(d.plan.Gone, f.Path)
+		d.decide(f, Gone, snapshot.Owned, "a package brings it, the host lacks it")
+	}
+}

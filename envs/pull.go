@@ -1,0 +1,324 @@
+package envs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	goruntime "runtime"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stead-env/stead/envs/archive"
+	"github.com/stead-env/stead/envs/image"
+	"github.com/stead-env/stead/envs/lock"
+	"github.com/stead-env/stead/envs/store"
+	"github.com/stead-env/stead/snapshot"
+)
+
+// Config is what every verb works with.
+type Config struct {
+	Store    *store.Store
+	Fleet    *Fleet
+	Progress snapshot.Progress
+	Jobs     int // packages unpacked at once; 0 for one a processor
+}
+
+// Root is a release's root filesystem on this machine.
+type Root struct {
+	Release  Release
+	Identity digest.Digest
+	Path     string // of the root filesystem; it must never be written
+	Header   lock.Header
+	Made     bool // it wasn't there before
+}
+
+// RootName is the name of a lock's root filesystem in the store.
+func RootName(identity digest.Digest) string { return identity.Encoded() }
+
+// Pull makes a release ready on this machine: what it lacks is fetched, unpacked
+// and linked into a root filesystem with the digest that the lock names. A root
+// that is there already is found without reading the lock's packages.
+func Pull(ctx context.Context, cfg Config, rel Release) (*Root, error) {
+	text, err := rel.Text()
+	if err != nil {
+		return nil, err
+	}
+	header, err := lock.ReadHeader(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", rel.Path, err)
+	}
+	root := &Root{Release: rel, Identity: lock.Identity(text), Header: header}
+	name := RootName(root.Identity)
+	if it, ok := cfg.Store.Find(store.Roots, name); ok {
+		root.Path = it.Root()
+		return root, nil
+	}
+	release, err := cfg.Store.Lock(ctx, store.Roots, name)
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	if it, ok := cfg.Store.Find(store.Roots, name); ok { // made while this one waited
+		root.Path = it.Root()
+		return root, nil
+	}
+	l, err := lock.Read(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", rel.Path, err)
+	}
+	p := puller{cfg: cfg, lock: l}
+	if err := p.blobs(ctx); err != nil {
+		return nil, fmt.Errorf("pulling %s: %w", rel, err)
+	}
+	it, err := p.root(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("pulling %s: %w", rel, err)
+	}
+	root.Path, root.Made = it.Root(), true
+	return root, nil
+}
+
+// puller brings what one lock needs into the store.
+type puller struct {
+	cfg  Config
+	lock *lock.Lock
+}
+
+// packages are those that the root filesystem is made of.
+func (p *puller) packages() []lock.Package {
+	var in []lock.Package
+	for _, k := range p.lock.Packages {
+		if k.Rootfs != "out" && k.Proof != lock.Listed {
+			in = append(in, k)
+		}
+	}
+	return in
+}
+
+// blobs fetches the delta, and the package files whose trees aren't here yet.
+func (p *puller) blobs(ctx context.Context) error {
+	remote := store.Folder{Dir: p.cfg.Fleet.Blobs()}
+	if err := p.fromRemote(ctx, remote, p.lock.Delta.Digest(), "the delta"); err != nil {
+		return err
+	}
+	// Only an error needs the manifest, so that it can name a path.
+	manifest := image.ManifestDigest(p.lock.Rootfs.Digest)
+	if remote.Has(manifest) {
+		if err := remote.Fetch(ctx, p.cfg.Store, manifest); err != nil {
+			p.cfg.Progress.Note("fetching", err.Error())
+		}
+	}
+	var files []archive.File
+	for _, k := range p.packages() {
+		if _, ok := p.cfg.Store.Find(store.Trees, image.TreeName(k)); ok || p.cfg.Store.HasBlob(k.Digest()) {
+			continue
+		}
+		if remote.Has(k.Digest()) || k.Archive == "" {
+			if err := p.fromRemote(ctx, remote, k.Digest(), k.Name+" "+k.Version); err != nil {
+				return err
+			}
+			continue
+		}
+		files = append(files, p.file(k))
+	}
+	return archive.Fetch(ctx, p.cfg.Store, files, archive.FetchOptions{Progress: p.cfg.Progress})
+}
+
+func (p *puller) file(k lock.Package) archive.File {
+	f := archive.File{Name: k.Name + " " + k.Version, Digest: k.Digest(), Size: k.Size}
+	for _, a := range p.lock.Archives {
+		if a.Name == k.Archive {
+			f.URLs = archive.URLs(a, k.Path, p.cfg.Fleet.Mirrors(a.URI))
+		}
+	}
+	return f
+}
+
+// MissingBlobError says that nothing at hand has a blob which no archive has.
+type MissingBlobError struct {
+	What   string
+	Digest digest.Digest
+	Remote string
+}
+
+func (e *MissingBlobError) Error() string {
+	return fmt.Sprintf("%s (%s) is in no archive, and neither in the store nor in %s", e.What, e.Digest, e.Remote)
+}
+
+// Hint says how to go on.
+func (e *MissingBlobError) Hint() string {
+	return "whoever took the snapshot has it: stead push there, then update the fleet here"
+}
+
+func (p *puller) fromRemote(ctx context.Context, remote store.Folder, d digest.Digest, what string) error {
+	err := remote.Fetch(ctx, p.cfg.Store, d)
+	var missing *store.MissingError
+	if errors.As(err, &missing) {
+		return &MissingBlobError{What: what, Digest: d, Remote: remote.Dir}
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// root unpacks what isn't unpacked yet and makes the root filesystem.
+func (p *puller) root(ctx context.Context, name string) (store.Item, error) {
+	if err := unpackAll(ctx, p.cfg, p.packages(), p.again); err != nil {
+		return store.Item{}, err
+	}
+	trees, err := loadTrees(ctx, p.cfg, p.packages())
+	if err != nil {
+		return store.Item{}, err
+	}
+	p.cfg.Progress.Report(snapshot.Event{Stage: "linking", Item: p.lock.Release.Target})
+	pending, err := image.MakeRoot(ctx, p.cfg.Store, p.lock, trees, name, p.cfg.jobs())
+	var damaged *store.MismatchError
+	if errors.As(err, &damaged) && damaged.Want == p.lock.Delta.Digest() {
+		// The store's copy of the delta is damaged: fetch it anew, once.
+		p.cfg.Progress.Note("linking", fmt.Sprintf("the delta in the store is damaged and fetched again: %v", err))
+		if err = p.cfg.Store.DropBlob(damaged.Want); err == nil {
+			err = p.blobs(ctx)
+		}
+		if err == nil {
+			pending, err = image.MakeRoot(ctx, p.cfg.Store, p.lock, trees, name, p.cfg.jobs())
+		}
+	}
+	if err != nil {
+		return store.Item{}, err
+	}
+	if err := p.cfg.Store.Publish(ctx, pending); err != nil {
+		return store.Item{}, errors.Join(err, pending.Discard())
+	}
+	return pending.Item, nil
+}
+
+// again fetches a package file anew whose copy in the store is damaged.
+func (p *puller) again(ctx context.Context, k lock.Package) error {
+	if err := p.cfg.Store.DropBlob(k.Digest()); err != nil {
+		return err
+	}
+	if remote := (store.Folder{Dir: p.cfg.Fleet.Blobs()}); remote.Has(k.Digest()) {
+		return remote.Fetch(ctx, p.cfg.Store, k.Digest())
+	}
+	return archive.Fetch(ctx, p.cfg.Store, []archive.File{p.file(k)}, archive.FetchOptions{Progress: p.cfg.Progress})
+}
+
+// publishBytes is how much is unpacked, counted by the size of the package files,
+// before it is synced to disk and can't be lost any more.
+const publishBytes = 96 << 20
+
+// unpackAll makes the trees that the store lacks. again, where given, is asked once
+// for a package whose file turned out to be damaged.
+func unpackAll(ctx context.Context, cfg Config, packages []lock.Package, again func(context.Context, lock.Package) error) error {
+	var todo []lock.Package
+	for _, k := range packages {
+		if _, ok := cfg.Store.Find(store.Trees, image.TreeName(k)); !ok {
+			todo = append(todo, k)
+		}
+	}
+	u := unpacker{cfg: cfg, again: again, total: int64(len(todo))}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(cfg.jobs())
+	for _, k := range todo {
+		g.Go(func() error { return u.one(gctx, k) })
+	}
+	err := g.Wait()
+	if err == nil {
+		err = u.publish(ctx, 0)
+	}
+	for _, p := range u.pending {
+		err = errors.Join(err, p.Discard())
+	}
+	return err
+}
+
+type unpacker struct {
+	cfg   Config
+	again func(context.Context, lock.Package) error
+	total int64
+
+	mu      sync.Mutex
+	pending []*store.Pending
+	bytes   int64
+	done    int64
+}
+
+func (u *unpacker) one(ctx context.Context, k lock.Package) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	tree, err := image.Unpack(ctx, u.cfg.Store, k)
+	var damaged *store.MismatchError
+	if errors.As(err, &damaged) && u.again != nil {
+		u.cfg.Progress.Note("unpacking", fmt.Sprintf("%s in the store is damaged and fetched again", k.Name))
+		if err := u.again(ctx, k); err != nil {
+			return err
+		}
+		tree, err = image.Unpack(ctx, u.cfg.Store, k)
+	}
+	if err != nil {
+		return err
+	}
+	u.mu.Lock()
+	u.pending = append(u.pending, tree)
+	u.bytes += k.Size
+	u.done++
+	done := u.done
+	u.mu.Unlock()
+	u.cfg.Progress.Report(snapshot.Event{Stage: "unpacking", Item: k.Name, Done: done, Total: u.total, Unit: "packages"})
+	return u.publish(ctx, publishBytes)
+}
+
+// publish publishes what is pending, once it is at least so many bytes.
+func (u *unpacker) publish(ctx context.Context, least int64) error {
+	u.mu.Lock()
+	if u.bytes < least {
+		u.mu.Unlock()
+		return nil
+	}
+	batch := u.pending
+	u.pending, u.bytes = nil, 0
+	u.mu.Unlock()
+	err := u.cfg.Store.Publish(ctx, batch...)
+	if err != nil {
+		for _, p := range batch {
+			err = errors.Join(err, p.Discard())
+		}
+	}
+	return err
+}
+
+// loadTrees reads the manifests of the packages' trees.
+func loadTrees(ctx context.Context, cfg Config, packages []lock.Package) ([]image.Tree, error) {
+	trees := make([]image.Tree, len(packages))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(cfg.jobs())
+	for i, k := range packages {
+		g.Go(func() error {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			it, ok := cfg.Store.Find(store.Trees, image.TreeName(k))
+			if !ok {
+				return fmt.Errorf("reading the tree of %s: it is not in the store", k.Name)
+			}
+			m, err := it.Manifest()
+			if err != nil {
+				return fmt.Errorf("reading the tree of %s: %w", k.Name, err)
+			}
+			trees[i] = image.Tree{Item: it, Manifest: m}
+			return nil
+		})
+	}
+	return trees, g.Wait()
+}
+
+func (c Config) jobs() int {
+	if c.Jobs > 0 {
+		return c.Jobs
+	}
+	return goruntime.GOMAXPROCS(0)
+}

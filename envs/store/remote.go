@@ -1,0 +1,150 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/opencontainers/go-digest"
+)
+
+// Folder is a remote in a folder: a fleet's blobs/, in git or not, or one on a
+// shared disk. Blobs lie there by digest, sha256/HEX or, compressed, sha256/HEX.zst.
+type Folder struct{ Dir string }
+
+// path is where the folder keeps d, if it does.
+func (f Folder) path(d digest.Digest) (path string, compressed, ok bool) {
+	if d.Validate() != nil {
+		return "", false, false
+	}
+	path = filepath.Join(f.Dir, d.Algorithm().String(), d.Encoded())
+	if _, err := os.Stat(path); err == nil {
+		return path, false, true
+	}
+	if _, err := os.Stat(path + ".zst"); err == nil {
+		return path + ".zst", true, true
+	}
+	return "", false, false
+}
+
+// Has reports whether the folder has d. It doesn't look at the bytes.
+func (f Folder) Has(d digest.Digest) bool {
+	_, _, ok := f.path(d)
+	return ok
+}
+
+// Fetch brings d into the store, checked and in the form in which the folder has
+// it. A blob that the folder lacks is a *MissingError.
+func (f Folder) Fetch(ctx context.Context, s *Store, d digest.Digest) error {
+	if s.HasBlob(d) {
+		return nil
+	}
+	path, compressed, ok := f.path(d)
+	if !ok {
+		return &MissingError{Digest: d}
+	}
+	in, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	r, err := Verify(in, compressed, d)
+	if err != nil {
+		return errors.Join(err, in.Close())
+	}
+	defer r.Close()
+	newBlob := s.NewBlob
+	if compressed {
+		newBlob = s.NewCompressedBlob
+	}
+	w, err := newBlob()
+	if err != nil {
+		return err
+	}
+	defer w.Close() //nolint:errcheck // dropping what isn't committed
+	if _, err := io.Copy(w, contextReader{ctx, r}); err != nil {
+		return fmt.Errorf("fetching %s: %w", path, err)
+	}
+	_, err = w.Commit(ctx, d)
+	return err
+}
+
+// Push brings a blob of the store to the folder, where it may be read by everyone
+// who may read the folder, and notes that the store's isn't the only copy.
+func (f Folder) Push(ctx context.Context, s *Store, d digest.Digest) error {
+	if f.Has(d) {
+		return s.Shared(d)
+	}
+	src, compressed, ok := s.BlobPath(d)
+	if !ok {
+		return &MissingError{Digest: d}
+	}
+	in, err := os.Open(src)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	dir := filepath.Join(f.Dir, d.Algorithm().String())
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	name := d.Encoded()
+	if compressed {
+		name += ".zst"
+	}
+	if err := copyBeside(ctx, in, dir, name); err != nil {
+		return fmt.Errorf("pushing %s to %s: %w", d, f.Dir, err)
+	}
+	return s.Shared(d)
+}
+
+// copyBeside writes a new file next to its name, syncs and renames it.
+func copyBeside(ctx context.Context, r io.Reader, dir, name string) error {
+	out, err := os.CreateTemp(dir, ".new-")
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, contextReader{ctx, r})
+	err = errors.Join(err, out.Chmod(0o644), out.Sync(), out.Close())
+	if err == nil {
+		err = os.Rename(out.Name(), filepath.Join(dir, name))
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(out.Name()))
+	}
+	return syncDir(dir)
+}
+
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (c contextReader) Read(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return c.r.Read(p)
+}
+
+// Sole notes that no archive and no remote is known to hold d: gc never takes it.
+func (s *Store) Sole(d digest.Digest) error {
+	return os.WriteFile(s.path("sole", d.Encoded()), nil, 0o600)
+}
+
+// Shared notes that a remote holds d.
+func (s *Store) Shared(d digest.Digest) error {
+	if err := os.Remove(s.path("sole", d.Encoded())); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// IsSole reports whether the store's is the only known copy of d.
+func (s *Store) IsSole(d digest.Digest) bool {
+	_, err := os.Lstat(s.path("sole", d.Encoded()))
+	return err == nil
+}
