@@ -1,0 +1,238 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/stead-env/stead/envs/store"
+	"github.com/stead-env/stead/snapshot"
+)
+
+// current looks into the indexes that the host's archives serve today.
+type current struct{ *apt }
+
+func (c current) Locate(ctx context.Context, want []Want) (found Found, err error) {
+	if err := c.load(ctx); err != nil {
+		return found, err
+	}
+	for _, s := range c.sources {
+		if len(want) == 0 {
+			break
+		}
+		if _, ok := s.local(); !ok && c.Offline {
+			continue
+		}
+		cands, err := c.search(ctx, s, want)
+		if ctx.Err() != nil {
+			return found, context.Cause(ctx)
+		}
+		if err != nil && errors.As(err, new(*sinkError)) {
+			return found, err
+		}
+		found.Candidates = append(found.Candidates, cands...)
+		want = missing(want, cands)
+		if err != nil {
+			found.Problems = append(found.Problems, c.problem("the current index", s, err))
+		}
+	}
+	return found, nil
+}
+
+// search looks into all indexes of one source; what it found counts even where an
+// index failed.
+func (c current) search(ctx context.Context, s source, want []Want) ([]Candidate, error) {
+	rel, err := c.release(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	stems := c.stems(s, rel, want)
+	if len(stems) == 0 {
+		return nil, errors.New("its InRelease lists no index of packages with a SHA-256 digest for this host")
+	}
+	var hits []hit
+	var errs []error
+	for _, stem := range stems {
+		if c.searched[searchKey(rel, stem)] {
+			continue
+		}
+		h, err := c.index(ctx, s, rel, stem, set(want))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		c.searched[searchKey(rel, stem)] = true
+		hits = append(hits, h...)
+	}
+	cands, err := c.candidates(ctx, s, rel, hits)
+	if err != nil {
+		return nil, &sinkError{err}
+	}
+	return cands, errors.Join(errs...)
+}
+
+// release gets the signed file of a source from the first address where it is good.
+func (c current) release(ctx context.Context, s source) (*release, error) {
+	get := c.overNetwork
+	bases := append([]string{s.uri}, c.Mirrors[s.uri]...)
+	if dir, ok := s.local(); ok {
+		get, bases = c.onHost, []string{dir}
+	}
+	var errs []error
+	for _, base := range bases {
+		blob, err := signedFile(ctx, get, strings.TrimRight(base, "/")+"/"+s.base())
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		rel, err := c.verify(s, blob)
+		if err == nil {
+			return rel, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+// signedFile gets the InRelease below dir, or the older pair of files.
+func signedFile(ctx context.Context, get func(context.Context, string) ([]byte, error), dir string) ([]byte, error) {
+	blob, err := get(ctx, dir+"InRelease")
+	if err == nil || !errors.Is(err, errAbsent) && !isNotFound(err) {
+		return blob, err
+	}
+	text, err := get(ctx, dir+"Release")
+	if err != nil {
+		return nil, err
+	}
+	sig, err := get(ctx, dir+"Release.gpg")
+	if err != nil {
+		return nil, err
+	}
+	return joinDetached(text, sig)
+}
+
+var errAbsent = errors.New("it is not there")
+
+// onHost reads a file of an archive that lies in the host's own file system.
+func (c current) onHost(ctx context.Context, name string) ([]byte, error) {
+	name = strings.TrimPrefix(path.Clean("/"+name), "/")
+	if real, err := c.files.resolve(ctx, name); err != nil {
+		return nil, err
+	} else if real == "" {
+		return nil, fmt.Errorf("reading /%s: %w", name, errAbsent)
+	}
+	content, failed, err := c.files.slurp(ctx, []string{name}, maxRelease)
+	if err == nil {
+		err = failed[name]
+	}
+	return content[name], err
+}
+
+// memory is a sink for small files.
+type memory struct{ bytes.Buffer }
+
+func (m *memory) Size() int64  { return int64(m.Len()) }
+func (m *memory) Reset() error { m.Buffer.Reset(); return nil }
+
+// overNetwork gets a small file whose digest nobody knows beforehand.
+func (c current) overNetwork(ctx context.Context, url string) ([]byte, error) {
+	opts := c.Fetch
+	opts.Progress = func(e snapshot.Event) { // notes alone: how much is to come isn't known
+		if e.Note != "" {
+			c.Fetch.Progress.Report(e)
+		}
+	}
+	var m memory
+	t := &transfer{fetcher: newFetcher(opts, &c.hosts), name: path.Base(url), url: url, size: -1, limit: maxRelease, sink: &m}
+	if err := t.run(ctx); err != nil {
+		return nil, fmt.Errorf("fetching %s: %w", redact(url), err)
+	}
+	return m.Bytes(), nil
+}
+
+// index searches one index, in the best compression that there is.
+func (c current) index(ctx context.Context, s source, rel *release, stem string, want map[Want]bool) ([]hit, error) {
+	if dir, ok := s.local(); ok {
+		return c.hostIndex(ctx, path.Join(dir, s.base(), stem), rel, stem, want)
+	}
+	var err error
+	for _, e := range endings {
+		l, ok := rel.files[stem+e]
+		if !ok || l.size > maxIndex {
+			continue
+		}
+		if err = c.ensure(ctx, s, rel, stem+e, l); isNotFound(err) {
+			continue // archives list files that they don't serve
+		} else if err != nil {
+			return nil, err
+		}
+		r, err := c.Store.OpenBlob(l.digest())
+		if err != nil {
+			return nil, &sinkError{err}
+		}
+		defer r.Close()
+		hits, err := searchIndex(ctx, rel, stem, e, r, want)
+		if errors.As(err, new(*store.MismatchError)) {
+			return nil, errors.Join(err, c.Store.DropBlob(l.digest()))
+		}
+		return hits, err
+	}
+	return nil, err
+}
+
+// ensure brings an index into the store, where it is kept by its digest and so
+// fetched once.
+func (c current) ensure(ctx context.Context, s source, rel *release, name string, l listed) error {
+	if l.size == 0 {
+		return errors.New("the index is empty")
+	}
+	names := []string{name}
+	if rel.byHash { // the plain name may be a newer index already
+		names = []string{path.Join(path.Dir(name), "by-hash/SHA256", l.sha256), name}
+	}
+	var urls []string
+	for _, base := range slices.Concat([]string{s.uri}, c.mirrors(s)) {
+		for _, n := range names {
+			urls = append(urls, strings.TrimRight(base, "/")+"/"+escapePath(s.base()+n))
+		}
+	}
+	file := File{Name: s.suite + " " + name, Digest: l.digest(), Size: l.size, URLs: urls}
+	err := Fetch(ctx, c.Store, []File{file}, c.Fetch)
+	if err != nil && !errors.As(err, new(FetchErrors)) {
+		return &sinkError{err}
+	}
+	return err
+}
+
+func isNotFound(err error) bool {
+	var status *StatusError
+	return errors.As(err, &status) && status.Code == http.StatusNotFound
+}
+
+// hostIndex searches an index in the host's own file system.
+func (c current) hostIndex(ctx context.Context, file string, rel *release, stem string, want map[Want]bool) (hits []hit, err error) {
+	for _, e := range endings {
+		real, err := c.files.resolve(ctx, file+e)
+		if err != nil {
+			return nil, err
+		}
+		if real == "" {
+			continue
+		}
+		var failed error
+		err = c.Host.Read(ctx, []string{real}, func(_ string, r io.Reader, err error) error {
+			if failed = err; err == nil {
+				hits, failed = searchIndex(ctx, rel, stem, e, r, want)
+			}
+			return nil
+		})
+		return hits, errors.Join(err, failed)
+	}
+	return nil, fmt.Errorf("reading /%s: %w", file, errAbsent)
+}
