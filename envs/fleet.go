@@ -77,7 +77,9 @@ func (e *UnknownError) Hint() string { return e.hint }
 // NameError says that a name can't be one of a target or stream.
 type NameError struct{ Kind, Name, Reason string }
 
-func (e *NameError) Error() string { return fmt.Sprintf("bad %s name %q: %s", e.Kind, e.Name, e.Reason) }
+func (e *NameError) Error() string {
+	return fmt.Sprintf("bad %s name %q: %s", e.Kind, e.Name, e.Reason)
+}
 
 // CheckName reports whether name can be a target's: a folder of the fleet, of
 // dist/ and of the store, and a host name. The error is a *NameError.
@@ -335,4 +337,13 @@ func homeDir() (string, error) {
 		return "", fmt.Errorf("finding the home folder: %w", err)
 	}
 	return home, nil
+}
+
+// allMirrors are the further addresses of every archive, by its URI.
+func (f *Fleet) allMirrors() map[string][]string {
+	all := map[string][]string{}
+	for _, a := range f.config.Archives {
+		all[strings.TrimRight(a.URI, "/")] = a.Mirrors
+	}
+	return all
 }

@@ -57,8 +57,9 @@ type Try struct {
 
 // FetchError says that a file could be had nowhere.
 type FetchError struct {
-	Name  string
-	Tries []Try // one for each address
+	Name   string
+	Digest digest.Digest
+	Tries  []Try // one for each address
 }
 
 func (e *FetchError) Error() string {
@@ -205,7 +206,7 @@ func (f *fetcher) toStore(ctx context.Context, st *store.Store, file File) (err 
 		return fmt.Errorf("storing %s: %w", file.Name, err)
 	}
 	defer w.Close() //nolint:errcheck // drops what was not committed
-	failed := &FetchError{Name: file.Name}
+	failed := &FetchError{Name: file.Name, Digest: file.Digest}
 	for _, u := range f.hosts.order(file.URLs) {
 		t := &transfer{fetcher: f, name: file.Name, url: u, size: file.Size, limit: file.Size, sink: w, resume: true}
 		t.commit = func() error { _, err := w.Commit(ctx, file.Digest); return err }

@@ -228,3 +228,20 @@ func (d *differ) gone(host map[string]snapshot.Type) {
 		d.decide(f, Gone, snapshot.Owned, "a package brings it, the host lacks it")
 	}
 }
+
+// Leave takes a path out of the plan after all.
+func (p *Plan) Leave(path string, class snapshot.Class, reason string) {
+	for i := range p.Decisions {
+		if d := &p.Decisions[i]; d.Path == path {
+			d.Action, d.Class, d.Reason = Left, class, reason
+		}
+	}
+}
+
+// Replace notes that something made takes the place of a file.
+func (p *Plan) Replace(f snapshot.File) {
+	p.Decisions = append(p.Decisions, Decision{
+		Path: f.Path, Action: Replaced, Class: snapshot.Secret, Reason: "it may not leave as it is", Size: f.Size,
+	})
+	slices.SortFunc(p.Decisions, func(a, b Decision) int { return compare(a.Path, b.Path) })
+}

@@ -151,3 +151,5 @@ func (d dataTar) body(tw *tar.Writer, f snapshot.File, content bool) error {
 	}
 	return err
 }
+
+var zeros [64 << 10]byte

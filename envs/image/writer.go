@@ -1,7 +1,6 @@
 package image
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -13,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/stead-env/stead/envs/store"
 	"github.com/stead-env/stead/snapshot"
 )
 
@@ -125,8 +125,6 @@ func (w *writer) file(f snapshot.File, r io.Reader) (string, error) {
 	return digest, nil
 }
 
-var zeros [64 << 10]byte
-
 func (w *writer) copy(out *os.File, r io.Reader, size int64) (string, error) {
 	h := sha256.New()
 	var n int64
@@ -136,7 +134,7 @@ func (w *writer) copy(out *os.File, r io.Reader, size int64) (string, error) {
 		b := w.buf[:k]
 		h.Write(b)
 		n += int64(k)
-		if hole = k >= 4096 && bytes.Equal(b, zeros[:k]); hole {
+		if hole = k >= 4096 && store.IsZero(b); hole {
 			if _, err := out.Seek(int64(k), io.SeekCurrent); err != nil {
 				return "", err
 			}

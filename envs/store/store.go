@@ -199,3 +199,23 @@ func removeAll(dir string) error {
 	})
 	return errors.Join(walk, os.RemoveAll(dir))
 }
+
+// Remember keeps a line that saves work; it may be lost at any time.
+func (s *Store) Remember(key, value string) error {
+	dir, err := s.WorkDir("cache")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(dir)
+	tmp := filepath.Join(dir, "new")
+	if err := os.WriteFile(tmp, []byte(value), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(tmp, s.path("cache", key))
+}
+
+// Recall returns what Remember kept.
+func (s *Store) Recall(key string) (string, error) {
+	data, err := os.ReadFile(s.path("cache", key))
+	return string(data), err
+}

@@ -1,0 +1,256 @@
+package envs
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/stead-env/stead/envs/image"
+	"github.com/stead-env/stead/envs/lock"
+	"github.com/stead-env/stead/envs/store"
+	"github.com/stead-env/stead/snapshot"
+)
+
+// Difference is a path that isn't as the lock says.
+type Difference struct {
+	Where string `json:"where"` // "env", "tree of bash", "blob of bash"
+	Path  string `json:"path,omitempty"`
+	What  string `json:"what"`
+}
+
+func (d Difference) String() string {
+	if d.Path == "" {
+		return d.Where + ": " + d.What
+	}
+	return fmt.Sprintf("%s: %q: %s", d.Where, "/"+d.Path, d.What)
+}
+
+// FsckResult sums up a check.
+type FsckResult struct {
+	Release     string `json:"release"`
+	Paths       int64  `json:"paths"` // compared with a manifest
+	Bytes       int64  `json:"bytes"` // read
+	Blobs       int    `json:"blobs"` // hashed
+	Differences int    `json:"differences"`
+	// OwnersHeld is false in a store that can't hold owners: only the manifest does.
+	OwnersHeld bool `json:"ownersHeld"`
+}
+
+// FsckOptions say how to look at a disk.
+type FsckOptions struct {
+	// Folder opens a folder of this machine for reading.
+	Folder func(dir string) (snapshot.Host, error)
+	Report func(Difference)
+}
+
+// Fsck compares what this machine has of a release with its lock, path by path and
+// byte by byte: the env, the trees that it is linked from, the blobs they came from.
+func Fsck(ctx context.Context, cfg Config, rel Release, opts FsckOptions) (*FsckResult, error) {
+	text, err := rel.Text()
+	if err != nil {
+		return nil, err
+	}
+	l, err := lock.Read(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", rel.Path, err)
+	}
+	c := &checker{cfg: cfg, opts: opts, sums: map[string]string{}}
+	c.res = FsckResult{Release: rel.String(), OwnersHeld: os.Geteuid() == 0}
+	root, ok := cfg.Store.Find(store.Roots, RootName(lock.Identity(text)))
+	if !ok {
+		return nil, &NotPulledError{Release: rel}
+	}
+	if err := c.root(ctx, root, l.Rootfs.Digest); err != nil {
+		return nil, err
+	}
+	for _, p := range l.Packages {
+		if tree, ok := cfg.Store.Find(store.Trees, image.TreeName(p)); ok {
+			m, err := tree.Manifest()
+			if err != nil {
+				c.report(Difference{Where: "tree of " + p.Name, What: err.Error()})
+				continue
+			}
+			if err := c.item(ctx, "tree of "+p.Name, tree, m); err != nil {
+				return nil, err
+			}
+		}
+		if err := c.blob(p.Name, p.Digest()); err != nil {
+			return nil, err
+		}
+	}
+	return &c.res, c.blob("delta", l.Delta.Digest())
+}
+
+// NotPulledError says that a release isn't on this machine.
+type NotPulledError struct{ Release Release }
+
+func (e *NotPulledError) Error() string { return fmt.Sprintf("%s is not in the store", e.Release) }
+
+// Hint says how to go on.
+func (e *NotPulledError) Hint() string { return "stead pull " + e.Release.String() }
+
+type checker struct {
+	cfg  Config
+	opts FsckOptions
+	res  FsckResult
+	sums map[string]string // by a file's change stamp: trees and envs share files
+}
+
+func (c *checker) report(d Difference) {
+	c.res.Differences++
+	if c.opts.Report != nil {
+		c.opts.Report(d)
+	}
+}
+
+func (c *checker) root(ctx context.Context, it store.Item, want string) error {
+	m, err := it.Manifest()
+	if err == nil && m.Digest() != want {
+		err = &image.RootfsError{Want: want, Got: m.Digest()}
+	}
+	if err != nil {
+		c.report(Difference{Where: "env", What: "its manifest isn't the lock's: " + err.Error()})
+		if m, err = image.LoadManifest(c.cfg.Store, want); err != nil {
+			return nil //nolint:nilerr // reported; there is nothing left to compare with
+		}
+	}
+	return c.item(ctx, "env", it, m)
+}
+
+// item compares a folder of the store with its manifest.
+func (c *checker) item(ctx context.Context, where string, it store.Item, m store.Manifest) error {
+	host, err := c.opts.Folder(it.Root())
+	if err != nil {
+		return err
+	}
+	if closer, ok := host.(io.Closer); ok {
+		defer closer.Close()
+	}
+	disk := store.Manifest{}
+	err = host.Files(ctx, ".", func(f snapshot.File, err error) error {
+		if err != nil {
+			c.report(Difference{Where: where, Path: f.Path, What: err.Error()})
+			return nil
+		}
+		disk = append(disk, f)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	disk.Normalize()
+	if err := c.hash(ctx, where, host, disk); err != nil {
+		return err
+	}
+	for i, j := 0, 0; i < len(m) || j < len(disk); {
+		c.res.Paths++
+		switch {
+		case j >= len(disk) || i < len(m) && m[i].Path < disk[j].Path:
+			c.report(Difference{Where: where, Path: m[i].Path, What: "it is missing"})
+			i++
+		case i >= len(m) || disk[j].Path < m[i].Path:
+			c.report(Difference{Where: where, Path: disk[j].Path, What: "nothing brings it"})
+			j++
+		default:
+			if what := c.compare(m[i], disk[j]); what != "" {
+				c.report(Difference{Where: where, Path: m[i].Path, What: what})
+			}
+			i, j = i+1, j+1
+		}
+	}
+	return nil
+}
+
+// hash fills in the digests of the files on disk.
+func (c *checker) hash(ctx context.Context, where string, host snapshot.Host, disk store.Manifest) error {
+	at := map[string]int{}
+	var paths []string
+	for i, f := range disk {
+		if f.Type != snapshot.Regular {
+			continue
+		}
+		if sum, ok := c.sums[f.Change]; ok {
+			disk[i].Digest = sum
+			continue
+		}
+		at[f.Path] = i
+		paths = append(paths, f.Path)
+	}
+	return host.Read(ctx, paths, func(p string, r io.Reader, err error) error {
+		f := &disk[at[p]]
+		h := sha256.New()
+		if err == nil {
+			var n int64
+			n, err = io.Copy(h, r)
+			c.res.Bytes += n
+		}
+		if err != nil {
+			c.report(Difference{Where: where, Path: p, What: err.Error()})
+			return nil
+		}
+		f.Digest = hex.EncodeToString(h.Sum(nil))
+		c.sums[f.Change] = f.Digest
+		c.cfg.Progress.Report(snapshot.Event{Stage: "checking", Item: where, Done: c.res.Bytes, Unit: "bytes"})
+		return nil
+	})
+}
+
+// compare says in what a path on disk isn't as its manifest has it.
+func (c *checker) compare(want, got snapshot.File) string {
+	if !c.res.OwnersHeld { // the manifest holds what an ordinary user can't set
+		got.UID, got.GID = want.UID, want.GID
+		if want.Type == snapshot.Dir {
+			want.Mode |= 0o700
+		}
+		got.Xattrs = want.Xattrs
+	}
+	if got.Type == snapshot.Symlink {
+		got.Mode = want.Mode
+	}
+	if got.Type != snapshot.Regular {
+		got.Link = want.Link
+	}
+	switch {
+	case want.Type != got.Type:
+		return fmt.Sprintf("its type is %c instead of %c", got.Type, want.Type)
+	case want.Type == snapshot.Regular && (want.Size != got.Size || want.Digest != got.Digest):
+		return fmt.Sprintf("its content is another one: %d bytes, %s instead of %d bytes, %s", got.Size, got.Digest, want.Size, want.Digest)
+	case want.Target != got.Target:
+		return fmt.Sprintf("it leads to %q instead of %q", got.Target, want.Target)
+	case want.Mode != got.Mode:
+		return fmt.Sprintf("its mode is %04o instead of %04o", got.Mode, want.Mode)
+	case want.UID != got.UID || want.GID != got.GID:
+		return fmt.Sprintf("its owner is %d:%d instead of %d:%d", got.UID, got.GID, want.UID, want.GID)
+	case (want.Type == snapshot.Regular || want.Type == snapshot.Symlink) && want.MTime != got.MTime:
+		return fmt.Sprintf("its time is %d instead of %d", got.MTime, want.MTime)
+	case want.Link != got.Link:
+		return fmt.Sprintf("it is linked to %q instead of %q", got.Link, want.Link)
+	case !want.Same(got):
+		return "its extended attributes are other ones"
+	}
+	return ""
+}
+
+// blob hashes a blob, if the store has it: what was unpacked needs it no more.
+func (c *checker) blob(name string, d digest.Digest) error {
+	r, err := c.cfg.Store.OpenBlob(d)
+	var missing *store.MissingError
+	if errors.As(err, &missing) {
+		return nil
+	}
+	if err == nil {
+		_, err = io.Copy(io.Discard, r)
+		err = errors.Join(err, r.Close())
+		c.res.Blobs++
+	}
+	if err != nil {
+		c.report(Difference{Where: "blob of " + name, What: err.Error()})
+	}
+	return nil
+}

@@ -1,0 +1,393 @@
+package envs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/stead-env/stead/envs/image"
+	"github.com/stead-env/stead/envs/lock"
+	"github.com/stead-env/stead/envs/store"
+	"github.com/stead-env/stead/snapshot"
+)
+
+// SnapshotOptions say what to make of a host.
+type SnapshotOptions struct {
+	Target  string
+	Address string // of the host, as target.toml keeps it and caches go by
+	Readers []snapshot.Reader
+	Rules   snapshot.Rules
+	Origin  string // lock.Observed where it is ""
+	// Accept is shown what would leave the host before anything is written to the
+	// fleet; an error ends the snapshot. nil accepts everything.
+	Accept func(*Review) error
+	Now    time.Time
+}
+
+// SnapshotResult is what a snapshot came to.
+type SnapshotResult struct {
+	Release  Release       `json:"-"`
+	Name     string        `json:"release"`
+	Identity digest.Digest `json:"identity"`
+	Rootfs   string        `json:"rootfs"`
+	// New is false where the host is as the newest release says: nothing was written.
+	New        bool            `json:"new"`
+	Packages   map[string]int  `json:"packages"` // by proof
+	Delta      lock.Delta      `json:"delta"`
+	Unreadable []snapshot.Left `json:"unreadable"`
+	// Repacked are the packages that no archive has, with what was tried.
+	Repacked []RepackedPackage `json:"repacked"`
+	Sole     []digest.Digest   `json:"sole"` // blobs that exist only in this store
+}
+
+// RepackedPackage is a package that was built from the host's own files.
+type RepackedPackage struct {
+	Name    string `json:"name"`
+	Version string `json:"version"`
+	Reason  string `json:"reason"`
+}
+
+// Snapshot reads a host and adds a release to the fleet, unless the host is as the
+// newest release says.
+func Snapshot(ctx context.Context, cfg Config, host snapshot.Host, opts SnapshotOptions) (*SnapshotResult, error) {
+	if err := CheckName(opts.Target); err != nil {
+		return nil, err
+	}
+	previous, err := cfg.Fleet.newest(opts.Target)
+	if err != nil {
+		return nil, err
+	}
+	inv, err := snapshot.Take(ctx, host, opts.Readers, opts.Rules, cfg.Progress)
+	if err != nil {
+		return nil, err
+	}
+	s := &snapshotter{cfg: cfg, host: host, opts: opts, inv: inv, previous: previous}
+	if s.contents, err = newContents(cfg, host, opts.Rules, opts.Address); err != nil {
+		return nil, err
+	}
+	defer s.contents.close() //nolint:errcheck // the next process clears what is left
+	if err := s.pin(ctx); err != nil {
+		return nil, err
+	}
+	l, err := s.compose(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if opts.Accept != nil {
+		if err := opts.Accept(s.review); err != nil {
+			return nil, err
+		}
+	}
+	return s.publish(ctx, l)
+}
+
+// newest is the lock of a target's newest release, nil where there is none.
+func (f *Fleet) newest(target string) (*lock.Lock, error) {
+	releases, err := f.Releases(target)
+	if err != nil || len(releases) == 0 {
+		return nil, err
+	}
+	newest := releases[len(releases)-1]
+	text, err := newest.Text()
+	if err != nil {
+		return nil, err
+	}
+	l, err := lock.Read(text)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", newest.Path, err)
+	}
+	return l, nil
+}
+
+// snapshotter makes one lock of one inventory.
+type snapshotter struct {
+	cfg      Config
+	host     snapshot.Host
+	opts     SnapshotOptions
+	inv      *snapshot.Inventory
+	previous *lock.Lock
+	contents *contents
+
+	archives []lock.Archive
+	packages []lock.Package
+	repacked []RepackedPackage
+	keep     []digest.Digest // blobs that no archive has
+	review   *Review
+}
+
+// compose lays the pinned packages out, finds the delta and writes the lock.
+func (s *snapshotter) compose(ctx context.Context) (*lock.Lock, error) {
+	var in []lock.Package
+	for _, p := range s.packages {
+		if p.Rootfs != "out" {
+			in = append(in, p)
+		}
+	}
+	trees, err := loadTrees(ctx, s.cfg, in)
+	if err != nil {
+		return nil, err
+	}
+	instead, err := s.standIns(ctx)
+	if err != nil {
+		return nil, err
+	}
+	stand := map[string]bool{}
+	for _, i := range instead {
+		stand[i.file.Path] = true
+	}
+	names := image.ParseNames(instead["etc/passwd"].content, instead["etc/group"].content)
+	base, err := image.Compose(trees, s.inv.Links, names)
+	if err != nil {
+		return nil, err
+	}
+	plan := image.Diff(base, s.inv, s.opts.Rules, stand)
+	delta, err := s.fill(ctx, plan, instead)
+	if err != nil {
+		return nil, err
+	}
+	manifest, err := image.Outcome(base, delta)
+	if err != nil {
+		return nil, err
+	}
+	rootfs, err := image.SaveManifest(ctx, s.cfg.Store, manifest)
+	if err != nil {
+		return nil, err
+	}
+	pinned, err := s.writeDelta(ctx, delta)
+	if err != nil {
+		return nil, err
+	}
+	s.review = newReview(plan, s.inv)
+	review, err := s.review.save(ctx, s.cfg.Store)
+	if err != nil {
+		return nil, err
+	}
+	s.keep = append(s.keep, pinned.Digest(), image.ManifestDigest(rootfs), review)
+	return s.lock(pinned, review, rootfs), nil
+}
+
+func (s *snapshotter) lock(delta lock.Delta, review digest.Digest, rootfs string) *lock.Lock {
+	f := s.inv.Facts
+	now := s.opts.Now
+	if now.IsZero() {
+		now = time.Now()
+	}
+	origin := s.opts.Origin
+	if origin == "" {
+		origin = lock.Observed
+	}
+	return &lock.Lock{
+		Version: lock.Version,
+		Release: lock.Release{Target: s.opts.Target, Created: now.UTC().Truncate(time.Second), Origin: origin},
+		Host: lock.Host{
+			ID: f.ID, Version: f.Version, Codename: f.Codename, Architecture: f.Architecture, Libc: f.Libc,
+			Kernel: f.Kernel, CPU: f.CPU, Umask: f.Umask, Locale: f.Locale, Timezone: f.Timezone, NoFile: f.NoFile,
+		},
+		Archives: s.archives,
+		Packages: s.packages,
+		Delta:    delta,
+		Review:   &lock.Attachment{SHA256: review.Encoded()},
+		Rootfs:   lock.Rootfs{Digest: rootfs},
+	}
+}
+
+// instead is a file that takes the place of one of the host's.
+type instead struct {
+	file    snapshot.File
+	content []byte
+}
+
+// standIns makes what takes the place of files that may not leave as they are.
+// Where a rule says nothing of a file it goes the way of all others.
+func (s *snapshotter) standIns(ctx context.Context) (map[string]instead, error) {
+	const passwd, group = "etc/passwd", "etc/group"
+	made := map[string]instead{}
+	source := map[string][]byte{}
+	err := s.host.Read(ctx, s.present(passwd, group, "etc/subuid", "etc/subgid"), func(p string, r io.Reader, err error) error {
+		if err == nil {
+			source[p], err = io.ReadAll(io.LimitReader(r, 16<<20))
+		}
+		if err != nil {
+			return fmt.Errorf("reading /%s: %w", p, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	owners := s.owners()
+	// A shadow file is made of the names in passwd: the host's is never read.
+	source["etc/shadow"], source["etc/gshadow"] = source[passwd], source[group]
+	for _, e := range s.inv.Entries {
+		if e.Type != snapshot.Regular {
+			continue
+		}
+		content, _, ok := s.opts.Rules.Stands(e.Path, source[e.Path], owners)
+		if !ok {
+			continue
+		}
+		f := snapshot.File{
+			Path: e.Path, Type: snapshot.Regular, Mode: e.Mode, UID: e.UID, GID: e.GID, MTime: e.MTime,
+			Size: int64(len(content)), Digest: digest.FromBytes(content).Encoded(),
+		}
+		made[e.Path] = instead{file: f, content: content}
+	}
+	return made, nil
+}
+
+// present are those of paths that are files of the host.
+func (s *snapshotter) present(paths ...string) []string {
+	var there []string
+	for _, p := range paths {
+		if e, ok := s.inv.Lookup(p); ok && e.Type == snapshot.Regular {
+			there = append(there, p)
+		}
+	}
+	return there
+}
+
+// owners are the ids that files which may be kept belong to.
+func (s *snapshotter) owners() snapshot.Owners {
+	o := snapshot.Owners{Users: map[uint32]bool{}, Groups: map[uint32]bool{}}
+	for _, e := range s.inv.Entries {
+		if e.Class != snapshot.Secret && e.Class != snapshot.Noise {
+			o.Users[e.UID], o.Groups[e.GID] = true, true
+		}
+	}
+	return o
+}
+
+// fill reads what the plan wants to store and turns it into a delta. Files that may
+// not leave for what is in them, and files that can't be read, stay behind.
+func (s *snapshotter) fill(ctx context.Context, plan *image.Plan, stand map[string]instead) (*image.Delta, error) {
+	change := make(map[string]string, len(s.inv.Entries))
+	for _, e := range s.inv.Entries {
+		change[e.Path] = e.Change
+	}
+	files := make([]snapshot.File, len(plan.Entries))
+	for i, f := range plan.Entries {
+		f.Change = change[f.Path]
+		files[i] = f
+	}
+	if err := s.contents.read(ctx, files); err != nil {
+		return nil, err
+	}
+	d := &image.Delta{Gone: plan.Gone, Instead: map[string][]byte{}}
+	for _, f := range plan.Entries {
+		if f.Type != snapshot.Regular {
+			d.Entries = append(d.Entries, f)
+			continue
+		}
+		first := f.Path
+		if f.Link != "" {
+			first = f.Link
+		}
+		switch k := s.contents.fresh[first]; {
+		case k.failed != nil:
+			s.inv.Unreadable = append(s.inv.Unreadable, snapshot.Left{Path: f.Path, Reason: k.failed.Error(), Files: 1, Bytes: f.Size})
+			plan.Leave(f.Path, snapshot.Made, "it could not be read: "+k.failed.Error())
+		case k.Reason != "":
+			plan.Leave(f.Path, snapshot.Secret, k.Reason)
+		default:
+			f.Digest = k.Digest
+			d.Entries = append(d.Entries, f)
+		}
+	}
+	for p, i := range stand {
+		d.Entries = append(d.Entries, i.file)
+		d.Instead[p] = i.content
+		plan.Replace(i.file)
+	}
+	d.Entries.Normalize()
+	return d, nil
+}
+
+// writeDelta stores the delta, unless the store knows one with the same content.
+func (s *snapshotter) writeDelta(ctx context.Context, d *image.Delta) (lock.Delta, error) {
+	st := s.cfg.Store
+	pinned := lock.Delta{Files: len(d.Entries)}
+	key := "delta-" + d.Key()
+	if known, err := st.Recall(key); err == nil {
+		sum, size, _ := strings.Cut(known, " ")
+		pinned.SHA256 = sum
+		if pinned.Size, err = strconv.ParseInt(size, 10, 64); err == nil && st.HasBlob(pinned.Digest()) {
+			return pinned, nil
+		}
+	}
+	s.cfg.Progress.Report(snapshot.Event{Stage: "writing delta"})
+	w, err := st.NewCompressedBlob()
+	if err != nil {
+		return pinned, err
+	}
+	defer w.Close() //nolint:errcheck // dropping what isn't committed
+	err = d.Write(ctx, w, func(f snapshot.File) (io.ReadCloser, error) { return s.contents.open(ctx, f) })
+	if err != nil {
+		return pinned, err
+	}
+	pinned.Size = w.Size()
+	sum, err := w.Commit(ctx, "")
+	if err != nil {
+		return pinned, err
+	}
+	pinned.SHA256 = sum.Encoded()
+	return pinned, st.Remember(key, fmt.Sprintf("%s %d", pinned.SHA256, pinned.Size))
+}
+
+// publish writes what the release needs beside it, then the release.
+func (s *snapshotter) publish(ctx context.Context, l *lock.Lock) (*SnapshotResult, error) {
+	remote := store.Folder{Dir: s.cfg.Fleet.Blobs()}
+	res := &SnapshotResult{Rootfs: l.Rootfs.Digest, Delta: l.Delta, Unreadable: s.inv.Unreadable,
+		Repacked: s.repacked, Packages: map[string]int{}}
+	for _, p := range l.Packages {
+		res.Packages[p.Proof]++
+	}
+	for _, a := range l.Archives {
+		s.keep = append(s.keep, a.InRelease)
+	}
+	for _, d := range s.keep {
+		if err := s.cfg.Store.Sole(d); err != nil {
+			return nil, err
+		}
+	}
+	if err := s.contents.remember(s.opts.Address); err != nil {
+		return nil, err
+	}
+	rel, added, err := s.cfg.Fleet.AddRelease(s.opts.Target, func(number int, parent Release) ([]byte, error) {
+		l.Release.Number = number
+		if parent.Number > 0 {
+			id, err := parent.Identity()
+			if err != nil {
+				return nil, err
+			}
+			l.Release.Parent = id
+			if id == lock.Identity(l.Write()) {
+				return l.Write(), nil // it makes no release, and nothing is pushed
+			}
+		}
+		var err error
+		for _, d := range s.keep {
+			if s.cfg.Fleet.Remote() == "" {
+				err = errors.Join(err, remote.Push(ctx, s.cfg.Store, d))
+			}
+		}
+		return l.Write(), err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("adding a release of %s: %w", s.opts.Target, err)
+	}
+	res.Release, res.Name, res.New = rel, rel.String(), added
+	for _, d := range s.keep {
+		if s.cfg.Store.IsSole(d) && (added || !remote.Has(d)) {
+			res.Sole = append(res.Sole, d)
+		}
+	}
+	text, err := rel.Text()
+	res.Identity = lock.Identity(text)
+	return res, err
+}
