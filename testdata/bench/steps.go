@@ -1,0 +1,248 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// The things that are measured.
+const (
+	snapshotFirst = "stead snapshot, empty store"
+	snapshotAgain = "stead snapshot, unchanged host"
+	pullCold      = "stead pull, package files at hand"
+	pullTrees     = "stead pull, trees at hand"
+	pullReady     = "stead pull, nothing to do"
+	mmdebstrap    = "mmdebstrap, the same package files"
+	decompress    = "decompressing the package files, 2 at a time"
+	untar         = "tar -x of the finished root"
+	steadTrue     = "stead run -- true"
+	runcTrue      = "runc run, true, the same root"
+)
+
+// bench is one run of the benchmark.
+type bench struct {
+	title   string
+	dir     string // everything it writes
+	stead   string // the program
+	host    string
+	fleet   string
+	store   string // of the developer, as far as it is filled
+	root    string // made by pull
+	debs    []string
+	include string // all packages, for mmdebstrap
+	bundle  string // of runc
+	tar     string
+	samples []*sample
+	memory  int64  // peak of the last command, bytes
+	output  string // of the last command
+}
+
+func prepare(ctx context.Context) (_ *bench, err error) {
+	out, err := exec.CommandContext(ctx, "testdata/hosts/cached", "bench-host").Output()
+	if err != nil {
+		return nil, fmt.Errorf("making a host: %w", err)
+	}
+	made := strings.TrimSpace(string(out))
+	// Beside the host, so that all that is compared lies on one file system.
+	dir, err := os.MkdirTemp(filepath.Dir(made), "bench-run-")
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{dir: dir, host: filepath.Join(made, "host")}
+	defer func() {
+		if err != nil {
+			os.RemoveAll(dir)
+		}
+	}()
+	b.fleet, b.store = b.path("fleet"), b.path("store")
+	b.bundle, b.tar = b.path("bundle"), b.path("root.tar")
+	if b.stead, err = filepath.Abs("bin/stead"); err != nil {
+		return nil, err
+	}
+	for _, sub := range []string{"project", "repo", "bundle/rootfs"} {
+		if err := os.MkdirAll(b.path(sub), 0o700); err != nil {
+			return nil, err
+		}
+	}
+	if b.debs, err = filepath.Glob(filepath.Join(b.host, "var/cache/apt/archives/*.deb")); err != nil {
+		return nil, err
+	}
+	for _, prepare := range []func(context.Context) error{b.repository, b.snapshots, b.finished, b.container} {
+		if err := prepare(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+func (b *bench) path(name string) string { return filepath.Join(b.dir, name) }
+
+// repository makes a local archive of the host's package files, for mmdebstrap: nothing
+// to download, and no signature to check.
+func (b *bench) repository(ctx context.Context) error {
+	var index bytes.Buffer
+	for _, deb := range b.debs {
+		control, err := exec.CommandContext(ctx, "dpkg-deb", "-f", deb).Output()
+		if err != nil {
+			return fmt.Errorf("reading %s: %w", deb, err)
+		}
+		sum, err := exec.CommandContext(ctx, "sha256sum", deb).Output()
+		if err != nil {
+			return err
+		}
+		fi, err := os.Stat(deb)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(&index, "%sFilename: ./%s\nSize: %d\nSHA256: %.64s\n\n", control, filepath.Base(deb), fi.Size(), sum)
+		if err := os.Link(deb, b.path("repo/"+filepath.Base(deb))); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(b.path("repo/Packages"), index.Bytes(), 0o600); err != nil {
+		return err
+	}
+	release := fmt.Sprintf("Suite: bookworm\nCodename: bookworm\nSHA256:\n %x %d Packages\n", sha256.Sum256(index.Bytes()), index.Len())
+	if err := os.WriteFile(b.path("repo/Release"), []byte(release), 0o600); err != nil {
+		return err
+	}
+	names, err := exec.CommandContext(ctx, "dpkg-query", "--admindir="+filepath.Join(b.host, "var/lib/dpkg"),
+		"-W", "-f", "${Package},").Output()
+	b.include = strings.TrimSuffix(string(names), ",")
+	b.title = fmt.Sprintf("A Debian 12 server of %d packages.", len(b.debs))
+	return err
+}
+
+// snapshots takes the first snapshot, and keeps the store with the package files in it.
+func (b *bench) snapshots(ctx context.Context) error {
+	first := step{name: snapshotFirst, do: func(ctx context.Context) error {
+		return b.command(ctx, b.dir, b.stead, "snapshot", b.host, "bench", "--yes")
+	}}
+	if err := b.measure(ctx, first); err != nil {
+		return err
+	}
+	return os.Rename(b.store, b.path("lead"))
+}
+
+// finished makes the root once, and a tar of it.
+func (b *bench) finished(ctx context.Context) error {
+	if err := b.withBlobs(ctx); err != nil {
+		return err
+	}
+	if err := b.command(ctx, b.path("project"), b.stead, "pull", "bench"); err != nil {
+		return err
+	}
+	roots, err := filepath.Glob(filepath.Join(b.store, "roots/*/rootfs"))
+	if err != nil || len(roots) != 1 {
+		return errors.Join(err, fmt.Errorf("one root was expected: %q", roots))
+	}
+	b.root = roots[0]
+	return b.command(ctx, b.dir, "tar", "-C", b.root, "--xattrs", "--xattrs-include=*", "-cf", b.tar, ".")
+}
+
+// container writes a bundle for bare runc on the same root.
+func (b *bench) container(ctx context.Context) error {
+	if err := b.command(ctx, b.bundle, "runc", "spec"); err != nil {
+		return err
+	}
+	file := filepath.Join(b.bundle, "config.json")
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var spec map[string]any
+	if err := json.Unmarshal(content, &spec); err != nil {
+		return err
+	}
+	process := spec["process"].(map[string]any)
+	process["terminal"], process["args"] = false, []string{"true"}
+	spec["root"] = map[string]any{"path": b.root, "readonly": true}
+	if content, err = json.Marshal(spec); err != nil {
+		return err
+	}
+	return os.WriteFile(file, content, 0o600)
+}
+
+// withBlobs gives the developer a fresh store with the package files, and no more.
+func (b *bench) withBlobs(context.Context) error {
+	if err := os.RemoveAll(b.store); err != nil {
+		return err
+	}
+	from := b.path("lead/blobs")
+	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(b.store, "blobs", strings.TrimPrefix(path, from))
+		if d.IsDir() {
+			return os.MkdirAll(to, 0o700)
+		}
+		return os.Link(path, to)
+	})
+}
+
+// remove empties a folder of the store, or removes what a step made.
+func remove(pattern string) func(context.Context) error {
+	return func(context.Context) error {
+		paths, err := filepath.Glob(pattern)
+		for _, path := range paths {
+			err = errors.Join(err, os.RemoveAll(path))
+		}
+		return err
+	}
+}
+
+// steps are measured in each round, in this order: a pull leaves what the next needs.
+func (b *bench) steps() []step {
+	pull := func(ctx context.Context) error {
+		return b.command(ctx, b.path("project"), b.stead, "pull", "bench")
+	}
+	copied := b.path("copy")
+	return []step{
+		{name: pullCold, before: b.withBlobs, do: pull},
+		{name: pullTrees, before: remove(filepath.Join(b.store, "roots/*")), do: pull},
+		{name: pullReady, do: pull},
+		{name: snapshotAgain, before: b.asLead, after: b.asDeveloper, do: func(ctx context.Context) error {
+			return b.command(ctx, b.dir, b.stead, "snapshot", b.host, "bench", "--yes")
+		}},
+		{name: decompress, do: func(ctx context.Context) error { return decompressAll(ctx, b.debs) }},
+		{name: untar, before: remove(copied), after: remove(copied), do: func(ctx context.Context) error {
+			if err := os.Mkdir(copied, 0o700); err != nil {
+				return err
+			}
+			return b.command(ctx, b.dir, "tar", "-C", copied, "--xattrs", "--xattrs-include=*", "-xpf", b.tar)
+		}},
+		{name: mmdebstrap, before: remove(copied), after: remove(copied), do: func(ctx context.Context) error {
+			return b.command(ctx, b.dir, "mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory",
+				// In apt's cache by hard links: quicker than having them copied.
+				`--setup-hook=mkdir -p "$1/var/cache/apt/archives" && cp -l `+b.path("repo")+`/*.deb "$1/var/cache/apt/archives/"`,
+				"--dpkgopt=force-unsafe-io", "--include="+b.include, "bookworm", copied,
+				"deb [trusted=yes] copy://"+b.path("repo")+" ./")
+		}},
+	}
+}
+
+func (b *bench) asLead(context.Context) error { b.store = b.path("lead"); return nil }
+
+func (b *bench) asDeveloper(context.Context) error { b.store = b.path("store"); return nil }
+
+// startSteps start and end one program in a container.
+func (b *bench) startSteps() []step {
+	return []step{
+		{name: steadTrue, do: func(ctx context.Context) error {
+			return b.command(ctx, b.path("project"), b.stead, "run", "bench", "--", "true")
+		}},
+		{name: runcTrue, do: func(ctx context.Context) error {
+			return b.command(ctx, b.bundle, "runc", "run", fmt.Sprintf("bench-%d", os.Getpid()))
+		}},
+	}
+}
