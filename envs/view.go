@@ -57,6 +57,11 @@ func OpenView(ctx context.Context, s *store.Store, project, target string) (v *V
 			return nil, nil, fmt.Errorf("making the view of %s for %s: %w", project, target, err)
 		}
 	}
+	// For gc, which can't tell from a digest whether the project is still there.
+	if err := os.WriteFile(filepath.Join(dir, "project"), []byte(project), 0o600); err != nil {
+		release()
+		return nil, nil, fmt.Errorf("making the view of %s for %s: %w", project, target, err)
+	}
 	return v, release, nil
 }
 

@@ -34,8 +34,8 @@ func tree(t testing.TB, dir string, files map[string]string) {
 	}
 }
 
-// content is what lies below dir, in the form that tree takes, without folders.
-func content(t *testing.T, dir string) map[string]string {
+// filesIn is what lies below dir, in the form that tree takes, without folders.
+func filesIn(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	files := map[string]string{}
 	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
@@ -113,7 +113,7 @@ func TestViewSync(t *testing.T) {
 		"main.c": "1", "src/a.c": "a", "src/deep/b.c": "b", "old/x": "x", "old/sub/y": "y", "link@": "main.c", "dirlink@": "src",
 		"src/.git": "submodule", "file2dir": "f", "dir2file/in": "i", "dir2link/in": "i", "out@": "/etc/passwd",
 	}
-	equal(t, content(t, v.Dir), want)
+	equal(t, filesIn(t, v.Dir), want)
 	if n := syncView(t, v, project); n != 0 {
 		t.Errorf("a sync of nothing changed %d paths", n)
 	}
@@ -127,7 +127,7 @@ func TestViewSync(t *testing.T) {
 	}
 	tree(t, project, map[string]string{"main.c": "22", "file2dir/in": "i", "dir2file": "f", "dir2link@": "src", "link": "now a file", "new.c": "n"})
 	syncView(t, v, project)
-	equal(t, content(t, v.Dir), map[string]string{
+	equal(t, filesIn(t, v.Dir), map[string]string{
 		"main.c": "22", "src/a.c": "a", "src/deep/b.c": "b", "dirlink@": "src", "src/.git": "submodule", "out@": "/etc/passwd",
 		"file2dir/in": "i", "dir2file": "f", "dir2link@": "src", "link": "now a file", "new.c": "n",
 		"main.o": "object", "old/built.o": "object", "build/app": "app",
@@ -172,7 +172,7 @@ func TestViewTimes(t *testing.T) {
 	if n := syncView(t, v, project); n != 2 {
 		t.Errorf("%d paths changed instead of 2", n)
 	}
-	if got := content(t, v.Dir); got["a"] != "2" {
+	if got := filesIn(t, v.Dir); got["a"] != "2" {
 		t.Errorf("got %v", got)
 	}
 	if mtime("a").Before(between) || !mtime("b").Equal(old) {
@@ -201,8 +201,8 @@ func TestViewHostileLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	syncView(t, v, project)
-	equal(t, content(t, outside), map[string]string{"a.c": "outside", "victim": "outside", "sub/b.c": "outside"})
-	equal(t, content(t, v.Dir), map[string]string{"src/a.c": "changed", "f": "changed"})
+	equal(t, filesIn(t, outside), map[string]string{"a.c": "outside", "victim": "outside", "sub/b.c": "outside"})
+	equal(t, filesIn(t, v.Dir), map[string]string{"src/a.c": "changed", "f": "changed"})
 }
 
 func TestViewRestoresWhatABuildRemoved(t *testing.T) {
@@ -214,7 +214,7 @@ func TestViewRestoresWhatABuildRemoved(t *testing.T) {
 		t.Fatal(err)
 	}
 	syncView(t, v, project)
-	equal(t, content(t, v.Dir), map[string]string{"a": "a", "d/b": "b"})
+	equal(t, filesIn(t, v.Dir), map[string]string{"a": "a", "d/b": "b"})
 }
 
 func TestViewWithoutState(t *testing.T) {
@@ -227,7 +227,7 @@ func TestViewWithoutState(t *testing.T) {
 		t.Fatal(err)
 	}
 	syncView(t, v, project)
-	equal(t, content(t, v.Dir), map[string]string{"a": "a"})
+	equal(t, filesIn(t, v.Dir), map[string]string{"a": "a"})
 }
 
 func TestViewNames(t *testing.T) {
@@ -236,7 +236,7 @@ func TestViewNames(t *testing.T) {
 	tree(t, project, files)
 	v := testView(t, project)
 	syncView(t, v, project)
-	equal(t, content(t, v.Dir), files)
+	equal(t, filesIn(t, v.Dir), files)
 	if n := syncView(t, v, project); n != 0 {
 		t.Errorf("a sync of nothing changed %d paths", n)
 	}
@@ -280,7 +280,7 @@ func TestViewCancelled(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	syncView(t, v, project)
-	equal(t, content(t, v.Dir), map[string]string{"a": "a", "d/b": "b"})
+	equal(t, filesIn(t, v.Dir), map[string]string{"a": "a", "d/b": "b"})
 }
 
 func FuzzSeen(f *testing.F) {

@@ -1,0 +1,219 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"golang.org/x/term"
+
+	"github.com/stead-env/stead/envs"
+	"github.com/stead-env/stead/runtime"
+	"github.com/stead-env/stead/runtime/oci"
+)
+
+// sessionFlags are what enter and run have in common.
+type sessionFlags struct {
+	asRoot, locked bool
+	home, network  string
+	mounts         []string
+	env            []string
+}
+
+func (f *sessionFlags) add(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.asRoot, "root", false, "be root inside")
+	flags.StringVar(&f.home, "home", envs.HomePrivate, "home folder: private (one for each target), shared (your own) or none")
+	flags.StringVar(&f.network, "network", string(runtime.NetworkHost), "network: host or none")
+	flags.StringArrayVar(&f.mounts, "mount", nil, "show a folder of this machine inside: SOURCE[:TARGET][:ro]")
+	flags.StringArrayVar(&f.env, "env", nil, "set a variable inside: NAME=VALUE, or NAME for this machine's value")
+	flags.BoolVar(&f.locked, "locked", false, "fail where stead.lock doesn't match, and don't change it")
+}
+
+func newEnter(g *globals) *cobra.Command {
+	var f sessionFlags
+	cmd := &cobra.Command{
+		Use:   "enter [TARGET]",
+		Short: "Open a shell in an env",
+		Long: "enter opens a shell in the env of a target, with this project at its own path. What this machine\n" +
+			"lacks is pulled first.",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runSession(cmd.Context(), g, f, args, nil)
+		},
+	}
+	f.add(cmd.Flags())
+	return cmd
+}
+
+func newRun(g *globals) *cobra.Command {
+	var f sessionFlags
+	cmd := &cobra.Command{
+		Use:   "run [TARGET] -- COMMAND [ARGUMENT...]",
+		Short: "Run a command in an env",
+		Long: "run runs one command in the env of a target, with this project at its own path, and ends with its\n" +
+			"exit code. 125 means that it could not be started, 126 that it can't be executed, 127 that there is\n" +
+			"no such command.",
+		Example: "  stead run acme -- make test\n  stead run -- ./app --version",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			target, command, err := splitCommand(args, cmd.ArgsLenAtDash())
+			if err != nil {
+				return err
+			}
+			if len(target) > 1 {
+				return usagef("run takes one target, not %s", strings.Join(target, " "))
+			}
+			if len(command) == 0 {
+				return usagef("no command given: stead run TARGET -- COMMAND")
+			}
+			return runSession(cmd.Context(), g, f, target, command)
+		},
+	}
+	f.add(cmd.Flags())
+	cmd.Flags().SetInterspersed(false) // what follows TARGET without -- is the command's
+	return cmd
+}
+
+// splitCommand parts what stands before -- from what stands after it. Without one
+// the first word is the target.
+func splitCommand(args []string, dash int) (targets, command []string, err error) {
+	switch {
+	case dash >= 0:
+		return args[:dash], args[dash:], nil
+	case len(args) < 2:
+		return args, nil, nil
+	case args[1] == "--":
+		return args[:1], args[2:], nil
+	default:
+		return args[:1], args[1:], nil
+	}
+}
+
+// runSession runs a command, or a shell, and gives its exit code.
+func runSession(ctx context.Context, g *globals, f sessionFlags, target, command []string) error {
+	w, err := g.open(true)
+	if err != nil {
+		return notStarted(g, err)
+	}
+	defer w.close() //nolint:errcheck // the command's exit code counts
+	spec, root, err := prepareSession(ctx, g, w, f, target, command)
+	if err != nil {
+		return notStarted(g, err)
+	}
+	letGo, err := envs.Hold(root)
+	if err != nil {
+		return notStarted(g, err)
+	}
+	defer letGo()
+	w.meter.close()
+	engine := oci.New("")
+	if err := engine.Sweep(ctx, spec.Scratch); err != nil {
+		fmt.Fprintf(g.stderr, "clearing what a killed session left: %v\n", err)
+	}
+	result, err := engine.Run(ctx, spec, runtime.Stdio{In: os.Stdin, Out: g.stdout, Err: g.stderr})
+	for _, note := range result.Notes {
+		fmt.Fprintln(g.stderr, note)
+	}
+	if err != nil {
+		return notStarted(g, err)
+	}
+	if result.ExitCode != 0 {
+		return exitCode(result.ExitCode)
+	}
+	return nil
+}
+
+// notStarted tells why a command was not run and gives the exit code for that. A
+// command line that can't be meant stays one.
+func notStarted(g *globals, err error) error {
+	var usage *usageError
+	if errors.As(err, &usage) {
+		return err
+	}
+	g.report(nil, err)
+	return exitCode(runtime.ExitCode(err))
+}
+
+func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, target, command []string) (spec runtime.Spec, root *envs.Root, err error) {
+	network := runtime.Network(f.network)
+	if network != runtime.NetworkHost && network != runtime.NetworkNone {
+		return spec, nil, usagef("--network is host or none, not %q", f.network)
+	}
+	mounts, err := parseMounts(f.mounts)
+	if err != nil {
+		return spec, nil, err
+	}
+	env := map[string]string{}
+	releases, err := w.releases(target, f.locked)
+	if err != nil {
+		return spec, nil, err
+	}
+	if len(releases) != 1 {
+		var names []string
+		for _, r := range releases {
+			names = append(names, r.Target)
+		}
+		return spec, nil, usagef("the project has several targets, name one: %s", strings.Join(names, ", "))
+	}
+	if _, _, projectEnv := w.project.Config.For(releases[0].Target); projectEnv != nil {
+		env = projectEnv
+	}
+	for _, s := range f.env {
+		name, value, given := strings.Cut(s, "=")
+		if !given {
+			value = os.Getenv(name)
+		}
+		if name == "" {
+			return spec, nil, usagef("--env %q has no name", s)
+		}
+		env[name] = value
+	}
+	if root, err = envs.Pull(ctx, w.config, releases[0]); err != nil {
+		return spec, nil, err
+	}
+	dir, err := os.Getwd()
+	if err == nil {
+		dir, err = filepath.EvalSymlinks(dir)
+	}
+	if err != nil {
+		return spec, nil, fmt.Errorf("finding the current folder: %w", err)
+	}
+	spec, err = envs.SessionSpec(ctx, w.config.Store,
+		envs.Made{Release: releases[0], Root: root.Path, Host: root.Header.Host}, w.project,
+		envs.SessionOptions{Command: command, AsRoot: f.asRoot, Home: f.home, Network: network,
+			Terminal: isTerminal(os.Stdin) && isTerminal(g.stdout), Dir: dir, Mounts: mounts, Env: env})
+	return spec, root, err
+}
+
+func isTerminal(v any) bool {
+	f, ok := v.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// parseMounts reads SOURCE[:TARGET][:ro].
+func parseMounts(list []string) ([]runtime.Mount, error) {
+	var mounts []runtime.Mount
+	for _, s := range list {
+		rest, readOnly := strings.CutSuffix(s, ":ro")
+		source, target, ok := strings.Cut(rest, ":")
+		source, err := filepath.Abs(source)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			target = source
+		}
+		if _, err := os.Stat(source); err != nil {
+			return nil, usagef("--mount %q: %w", s, err)
+		}
+		if !filepath.IsAbs(target) {
+			return nil, usagef("--mount %q: the place inside is no absolute path", s)
+		}
+		mounts = append(mounts, runtime.Mount{Source: source, Target: filepath.Clean(target), ReadOnly: readOnly})
+	}
+	return mounts, nil
+}

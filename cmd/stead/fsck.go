@@ -1,0 +1,93 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stead-env/stead/envs"
+	"github.com/stead-env/stead/snapshot"
+	"github.com/stead-env/stead/snapshot/host"
+)
+
+func newFsck(g *globals) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "fsck [TARGET...]",
+		Short: "Compare envs and store with their locks, byte by byte",
+		Long: "fsck compares what this machine has of a release with its lock, path by path, and names each\n" +
+			"difference. It ends with 3 where there is one.",
+		RunE: func(cmd *cobra.Command, args []string) error { return runFsck(cmd.Context(), g, args, asJSON) },
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer as JSON")
+	return cmd
+}
+
+// fsckAnswer is what fsck found of one release.
+type fsckAnswer struct {
+	*envs.FsckResult
+	List []envs.Difference `json:"list"`
+}
+
+// maxListed bounds the differences that are kept for a JSON answer; all are counted.
+const maxListed = 10_000
+
+func runFsck(ctx context.Context, g *globals, args []string, asJSON bool) (err error) {
+	w, err := g.open(true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	releases, err := w.releases(args, false)
+	if err != nil {
+		return err
+	}
+	differs := false
+	answers := []fsckAnswer{}
+	for _, rel := range releases {
+		list := []envs.Difference{}
+		res, err := envs.Fsck(ctx, w.config, rel, envs.FsckOptions{
+			Folder: func(dir string) (snapshot.Host, error) { return host.Folder(dir) },
+			Report: func(d envs.Difference) {
+				if asJSON {
+					if len(list) < maxListed {
+						list = append(list, d)
+					}
+					return
+				}
+				w.meter.pause(func() { fmt.Fprintf(g.stdout, "%s\n", clean(d.String())) })
+			},
+		})
+		if err != nil {
+			return err
+		}
+		w.meter.close()
+		differs = differs || res.Differences > 0
+		answers = append(answers, fsckAnswer{res, list})
+		if !asJSON {
+			printFsck(g, res)
+		}
+	}
+	if asJSON {
+		if err := g.printJSON(answers); err != nil {
+			return err
+		}
+	}
+	if differs {
+		return exitCode(exitNegative)
+	}
+	return nil
+}
+
+func printFsck(g *globals, res *envs.FsckResult) {
+	verdict := "no difference"
+	if res.Differences > 0 {
+		verdict = fmt.Sprintf("%d differences", res.Differences)
+	}
+	fmt.Fprintf(g.stdout, "%s: %d paths, %s and %d blobs read: %s\n", res.Release, res.Paths, envs.Bytes(res.Bytes), res.Blobs, verdict)
+	if !res.OwnersHeld {
+		fmt.Fprintln(g.stderr, "owners were not compared: this store can't hold them, and their manifest does")
+	}
+}

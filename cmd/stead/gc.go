@@ -1,0 +1,66 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+
+	"github.com/stead-env/stead/envs"
+)
+
+func newGC(g *globals) *cobra.Command {
+	var asJSON, dry bool
+	var forget []string
+	cmd := &cobra.Command{
+		Use:   "gc",
+		Short: "Remove from the store what the fleet doesn't need",
+		Long: "gc removes what no release of the fleet needs and what can be made again. It never takes the only\n" +
+			"copy of something: only --forget does.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return runGC(cmd.Context(), g, forget, dry, asJSON) },
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer as JSON")
+	cmd.Flags().BoolVarP(&dry, "dry-run", "n", false, "only tell what would be removed")
+	cmd.Flags().StringArrayVar(&forget, "forget", nil, "drop the blob with this digest, even the only copy")
+	return cmd
+}
+
+func runGC(ctx context.Context, g *globals, forget []string, dry, asJSON bool) (err error) {
+	w, err := g.open(true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	for _, s := range forget {
+		d, err := digest.Parse(s)
+		if err != nil {
+			return usagef("--forget %q: %w", s, err)
+		}
+		if dry {
+			continue
+		}
+		if err := envs.Forget(w.config, d); err != nil {
+			return err
+		}
+	}
+	done, err := envs.GC(ctx, w.config, dry)
+	w.meter.close()
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return g.printJSON(done)
+	}
+	verb := "removed"
+	if dry {
+		verb = "would remove"
+	}
+	fmt.Fprintf(g.stdout, "%s %d roots, %d trees, %d blobs, %d views\n", verb, done.Roots, done.Trees, done.Blobs, done.Views)
+	if done.Sole > 0 {
+		fmt.Fprintf(g.stderr, "%d blobs that the fleet doesn't name exist only here and stay\n", done.Sole)
+	}
+	return nil
+}

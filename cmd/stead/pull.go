@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stead-env/stead/envs"
+)
+
+func newPull(g *globals) *cobra.Command {
+	var asJSON, locked bool
+	cmd := &cobra.Command{
+		Use:   "pull [TARGET...]",
+		Short: "Make envs ready on this machine",
+		Long: "pull fetches what this machine lacks of a release, checks it, and makes its root filesystem.\n" +
+			"Without a target it does so for all that stead.toml lists.",
+		Example: "  stead pull acme\n  stead pull acme@2 globex:next",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runPull(cmd.Context(), g, args, asJSON, locked)
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "answer as JSON")
+	cmd.Flags().BoolVar(&locked, "locked", false, "fail where stead.lock doesn't match, and don't change it")
+	return cmd
+}
+
+func runPull(ctx context.Context, g *globals, args []string, asJSON, locked bool) (err error) {
+	w, err := g.open(true)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	releases, err := w.releases(args, locked)
+	if err != nil {
+		return err
+	}
+	type answer struct {
+		Target  string `json:"target"`
+		Release int    `json:"release"`
+		Lock    string `json:"lock"`
+		Root    string `json:"root"`
+		Made    bool   `json:"made"`
+	}
+	answers := []answer{}
+	for _, rel := range releases {
+		root, err := envs.Pull(ctx, w.config, rel)
+		if err != nil {
+			return err
+		}
+		answers = append(answers, answer{rel.Target, rel.Number, root.Identity.String(), root.Path, root.Made})
+		if asJSON {
+			continue
+		}
+		w.meter.close()
+		state := "was ready"
+		if root.Made {
+			state = "is ready"
+		}
+		fmt.Fprintf(g.stdout, "%s %s: %s\n", rel, state, root.Path)
+	}
+	if asJSON {
+		w.meter.close()
+		return g.printJSON(answers)
+	}
+	return nil
+}

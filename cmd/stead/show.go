@@ -1,0 +1,264 @@
+package main
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"text/tabwriter"
+
+	"github.com/opencontainers/go-digest"
+	"github.com/spf13/cobra"
+
+	"github.com/stead-env/stead/envs"
+	"github.com/stead-env/stead/envs/lock"
+	"github.com/stead-env/stead/envs/store"
+)
+
+type showFlags struct{ asJSON, delta, packages, changes bool }
+
+func newShow(g *globals) *cobra.Command {
+	var f showFlags
+	cmd := &cobra.Command{
+		Use:   "show TARGET",
+		Short: "Show a release: what it is, its packages, its delta",
+		Args:  cobra.ExactArgs(1),
+		RunE:  func(cmd *cobra.Command, args []string) error { return runShow(cmd.Context(), g, args[0], f) },
+	}
+	cmd.Flags().BoolVar(&f.asJSON, "json", false, "answer as JSON")
+	cmd.Flags().BoolVar(&f.delta, "delta", false, "list what the host has beyond its packages")
+	cmd.Flags().BoolVar(&f.packages, "packages", false, "list the packages")
+	cmd.Flags().BoolVar(&f.changes, "changes", false, "tell what moved since the release before")
+	cmd.MarkFlagsMutuallyExclusive("delta", "packages", "changes")
+	return cmd
+}
+
+func runShow(ctx context.Context, g *globals, arg string, f showFlags) (err error) {
+	w, err := g.open(f.delta)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.close()) }()
+	ref, err := envs.ParseRef(arg)
+	if err != nil {
+		return asUsage(err)
+	}
+	rel, err := w.fleet.Resolve(ref)
+	if err != nil {
+		return err
+	}
+	l, err := rel.Lock()
+	if err != nil {
+		return err
+	}
+	switch {
+	case f.delta:
+		return showDelta(ctx, g, w, l, f.asJSON)
+	case f.packages:
+		return showPackages(g, l, f.asJSON)
+	case f.changes:
+		return showChanges(g, w, rel, l, f.asJSON)
+	default:
+		return showRelease(g, w, rel, l, f.asJSON)
+	}
+}
+
+// shown is a release at a glance.
+type shown struct {
+	Release  string            `json:"release"`
+	Title    string            `json:"title,omitempty"`
+	Note     string            `json:"note,omitempty"`
+	Identity digest.Digest     `json:"identity"`
+	Parent   digest.Digest     `json:"parent,omitempty"`
+	Created  string            `json:"created"`
+	Origin   string            `json:"origin"`
+	Host     map[string]string `json:"host"`
+	Archives []lock.Archive    `json:"archives"`
+	Packages map[string]int    `json:"packages"` // by proof
+	Delta    lock.Delta        `json:"delta"`
+	Rootfs   string            `json:"rootfs"`
+}
+
+func showRelease(g *globals, w *work, rel envs.Release, l *lock.Lock, asJSON bool) error {
+	t, err := w.fleet.Target(rel.Target)
+	if err != nil {
+		return err
+	}
+	id, err := rel.Identity()
+	if err != nil {
+		return err
+	}
+	s := shown{Release: rel.String(), Title: t.Title, Note: t.Notes[fmt.Sprint(rel.Number)], Identity: id,
+		Parent: l.Release.Parent, Created: l.Release.Created.UTC().Format("2006-01-02T15:04:05Z"), Origin: l.Release.Origin,
+		Host: map[string]string{}, Archives: l.Archives, Packages: countProofs(l), Delta: l.Delta, Rootfs: l.Rootfs.Digest}
+	for _, fact := range envs.Facts(l.Host) {
+		if fact.Value != "" {
+			s.Host[fact.Name] = fact.Value
+		}
+	}
+	if asJSON {
+		return g.printJSON(s)
+	}
+	out := tabwriter.NewWriter(g.stdout, 0, 0, 2, ' ', 0)
+	line := func(name, value string) {
+		if value != "" {
+			fmt.Fprintf(out, "%s\t%s\n", name, clean(value))
+		}
+	}
+	line("release", s.Release)
+	line("title", s.Title)
+	line("note", s.Note)
+	line("taken", s.Created)
+	line("identity", s.Identity.String())
+	for _, fact := range envs.Facts(l.Host) {
+		line(fact.Name, fact.Value)
+	}
+	for _, a := range l.Archives {
+		line("archive", fmt.Sprintf("%s %s, dated %s", a.URI, a.Suite, a.Dated.UTC().Format("2006-01-02")))
+	}
+	line("packages", proofs(s.Packages))
+	line("delta", fmt.Sprintf("%s in %d files", envs.Bytes(l.Delta.Size), l.Delta.Files))
+	line("rootfs", s.Rootfs)
+	return out.Flush()
+}
+
+func countProofs(l *lock.Lock) map[string]int {
+	n := map[string]int{}
+	for _, p := range l.Packages {
+		n[p.Proof]++
+	}
+	return n
+}
+
+// proofs is a count of packages for people: 472 packages: 468 exact, 4 repacked.
+func proofs(by map[string]int) string {
+	total, parts := 0, []string{}
+	for _, proof := range []string{lock.Exact, lock.Repacked, lock.Listed} {
+		if n := by[proof]; n > 0 {
+			total += n
+			parts = append(parts, fmt.Sprintf("%d %s", n, proof))
+		}
+	}
+	if total == 0 {
+		return "0 packages"
+	}
+	return fmt.Sprintf("%d packages: %s", total, strings.Join(parts, ", "))
+}
+
+func showPackages(g *globals, l *lock.Lock, asJSON bool) error {
+	if asJSON {
+		type pkg struct {
+			Name         string `json:"name"`
+			Version      string `json:"version"`
+			Architecture string `json:"architecture"`
+			Archive      string `json:"archive,omitempty"`
+			Size         int64  `json:"size"`
+			SHA256       string `json:"sha256"`
+			Proof        string `json:"proof"`
+		}
+		list := make([]pkg, len(l.Packages))
+		for i, p := range l.Packages {
+			list[i] = pkg{p.Name, p.Version, p.Architecture, p.Archive, p.Size, p.SHA256, p.Proof}
+		}
+		return g.printJSON(list)
+	}
+	out := tabwriter.NewWriter(g.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(out, "PACKAGE\tVERSION\tARCHITECTURE\tPROOF\tSIZE")
+	for _, p := range l.Packages {
+		fmt.Fprintf(out, "%s\t%s\t%s\t%s\t%s\n", clean(p.Name), clean(p.Version), clean(p.Architecture), p.Proof, envs.Bytes(p.Size))
+	}
+	return out.Flush()
+}
+
+func showChanges(g *globals, w *work, rel envs.Release, l *lock.Lock, asJSON bool) error {
+	before, err := w.fleet.Resolve(envs.Ref{Target: rel.Target, Number: rel.Number - 1})
+	if rel.Number == 1 {
+		return fmt.Errorf("comparing %s: there is no release before it", rel)
+	}
+	if err != nil {
+		return err
+	}
+	b, err := before.Lock()
+	if err != nil {
+		return err
+	}
+	if asJSON {
+		return g.printJSON(envs.Compare(b, l))
+	}
+	_, err = io.WriteString(g.stdout, envs.Changes(b, l))
+	return err
+}
+
+// deltaEntry is one path of a delta.
+type deltaEntry struct {
+	Path   string `json:"path"`
+	Type   string `json:"type"` // file, folder, link, other; gone for a whiteout
+	Mode   string `json:"mode,omitempty"`
+	Owner  string `json:"owner,omitempty"`
+	Size   int64  `json:"size"`
+	Target string `json:"target,omitempty"`
+}
+
+// showDelta lists the delta's layer as it was stored.
+func showDelta(ctx context.Context, g *globals, w *work, l *lock.Lock, asJSON bool) error {
+	d := l.Delta.Digest()
+	remote := store.Folder{Dir: w.fleet.Blobs()}
+	if err := remote.Fetch(ctx, w.config.Store, d); err != nil {
+		return fmt.Errorf("reading the delta of %s: %w", l.Release.Target, err)
+	}
+	blob, err := w.config.Store.OpenBlob(d)
+	if err != nil {
+		return err
+	}
+	defer blob.Close()
+	list := []deltaEntry{}
+	out := tabwriter.NewWriter(g.stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for r := tar.NewReader(blob); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return fmt.Errorf("reading the delta of %s: %w", l.Release.Target, err)
+		}
+		e := describe(h)
+		if asJSON {
+			list = append(list, e)
+			continue
+		}
+		name := e.Path
+		if e.Target != "" {
+			name += " -> " + e.Target
+		}
+		fmt.Fprintf(out, "%s\t%s\t%s\t %s\t %s\n", e.Mode, e.Owner, envs.Bytes(e.Size), e.Type, clean(name))
+	}
+	if asJSON {
+		return g.printJSON(list)
+	}
+	return out.Flush()
+}
+
+// describe reads a tar header as the OCI image layer format has it: a file named
+// .wh.NAME stands for the absence of NAME.
+func describe(h *tar.Header) deltaEntry {
+	e := deltaEntry{Path: "/" + strings.Trim(path.Clean(h.Name), "/"), Size: h.Size, Target: h.Linkname,
+		Mode: fmt.Sprintf("%04o", h.Mode&0o7777), Owner: fmt.Sprintf("%d:%d", h.Uid, h.Gid), Type: "other"}
+	switch h.Typeflag {
+	case tar.TypeReg:
+		e.Type = "file"
+	case tar.TypeLink:
+		e.Type = "hard link"
+	case tar.TypeDir:
+		e.Type = "folder"
+	case tar.TypeSymlink:
+		e.Type = "link"
+	}
+	dir, base := path.Split(e.Path)
+	if gone, ok := strings.CutPrefix(base, ".wh."); ok && h.Typeflag == tar.TypeReg {
+		return deltaEntry{Path: path.Join(dir, gone), Type: "gone"}
+	}
+	return e
+}

@@ -1,0 +1,224 @@
+package envs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/stead-env/stead/envs/image"
+	"github.com/stead-env/stead/envs/store"
+)
+
+// young is how long things stay in the store that no lock of the fleet names:
+// a snapshot or pull may be about to use them.
+const young = time.Hour
+
+// Collected is what GC removed, or would remove.
+type Collected struct {
+	Roots int `json:"roots"`
+	Trees int `json:"trees"`
+	Blobs int `json:"blobs"`
+	Views int `json:"views"`
+	// Sole counts blobs that no lock of the fleet names and that exist nowhere else;
+	// they stay.
+	Sole int `json:"sole"`
+}
+
+// GC removes from the store what no release of the fleet needs, and the views of
+// projects that are gone. It never takes the only copy of a blob, nor a root that
+// a session stands on. With dry nothing is removed.
+func GC(ctx context.Context, cfg Config, dry bool) (Collected, error) {
+	c := collector{ctx: ctx, st: cfg.Store, dry: dry, keep: map[string]bool{}}
+	if err := c.mark(cfg.Fleet); err != nil {
+		return c.done, err
+	}
+	err := errors.Join(
+		c.items(store.Roots, &c.done.Roots),
+		c.items(store.Trees, &c.done.Trees),
+		c.blobs(),
+		c.views())
+	if err != nil {
+		return c.done, fmt.Errorf("clearing store %s: %w", cfg.Store.Dir(), err)
+	}
+	return c.done, nil
+}
+
+// Forget drops a blob even where it is the only copy.
+func Forget(cfg Config, d digest.Digest) error {
+	if err := d.Validate(); err != nil {
+		return fmt.Errorf("forgetting %q: %w", d, err)
+	}
+	if !cfg.Store.HasBlob(d) {
+		return &store.MissingError{Digest: d}
+	}
+	if err := errors.Join(cfg.Store.DropBlob(d), cfg.Store.Shared(d)); err != nil {
+		return fmt.Errorf("forgetting %s: %w", d, err)
+	}
+	return nil
+}
+
+type collector struct {
+	ctx  context.Context //nolint:containedctx // doesn't outlive the call of GC
+	st   *store.Store
+	dry  bool
+	keep map[string]bool // "roots/NAME", "trees/NAME", "blobs/HEX"
+	done Collected
+}
+
+// mark notes all that the fleet's locks name.
+func (c *collector) mark(f *Fleet) error {
+	targets, err := f.Targets()
+	if err != nil {
+		return err
+	}
+	for _, target := range targets {
+		releases, err := f.Releases(target)
+		if err != nil {
+			return err
+		}
+		for _, rel := range releases {
+			l, err := rel.Lock()
+			if err != nil {
+				return err // what can't be read may need anything
+			}
+			id, err := rel.Identity()
+			if err != nil {
+				return err
+			}
+			c.keep["roots/"+RootName(id)] = true
+			for _, d := range ownBlobs(l) {
+				c.keep["blobs/"+d.Encoded()] = true
+			}
+			for _, p := range l.Packages {
+				c.keep["blobs/"+p.SHA256], c.keep["trees/"+image.TreeName(p)] = true, true
+			}
+		}
+	}
+	return nil
+}
+
+func (c *collector) items(kind string, count *int) error {
+	return c.each(kind, func(name string) error {
+		if c.keep[kind+"/"+name] {
+			return nil
+		}
+		free, release, err := unused(filepath.Join(c.st.Dir(), kind, name))
+		if err != nil || !free {
+			return err
+		}
+		defer release()
+		*count++
+		if c.dry {
+			return nil
+		}
+		return c.st.Remove(kind, name)
+	})
+}
+
+func (c *collector) blobs() error {
+	return c.each("blobs/sha256", func(name string) error {
+		hex := strings.TrimSuffix(name, ".zst")
+		d := digest.NewDigestFromEncoded(digest.SHA256, hex)
+		if c.keep["blobs/"+hex] || d.Validate() != nil {
+			return nil
+		}
+		if c.st.IsSole(d) {
+			c.done.Sole++
+			return nil
+		}
+		c.done.Blobs++
+		if c.dry {
+			return nil
+		}
+		return c.st.DropBlob(d)
+	})
+}
+
+// views removes the views of projects that are gone.
+func (c *collector) views() error {
+	return c.each("views", func(name string) error {
+		dir := filepath.Join(c.st.Dir(), "views", name)
+		project, err := readBounded(filepath.Join(dir, "project"), 1<<16)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := os.Lstat(string(project)); !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		c.done.Views++
+		if c.dry {
+			return nil
+		}
+		return os.RemoveAll(dir)
+	})
+}
+
+// each calls fn for what is old enough in a folder of the store.
+func (c *collector) each(dir string, fn func(name string) error) error {
+	entries, err := os.ReadDir(filepath.Join(c.st.Dir(), dir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if err := c.ctx.Err(); err != nil {
+			return err
+		}
+		fi, infoErr := e.Info()
+		if errors.Is(infoErr, fs.ErrNotExist) {
+			continue // another process was faster
+		}
+		if infoErr != nil {
+			return infoErr
+		}
+		if time.Since(fi.ModTime()) < young {
+			continue
+		}
+		if err := fn(e.Name()); err != nil {
+			return err
+		}
+	}
+	return err
+}
+
+// Hold keeps GC from a root while a session stands on it.
+func Hold(root *Root) (release func(), err error) {
+	d, err := os.Open(filepath.Dir(root.Path))
+	if err == nil {
+		err = unix.Flock(int(d.Fd()), unix.LOCK_SH|unix.LOCK_NB)
+		if err != nil {
+			d.Close()
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("holding the root of %s: %w", root.Release, err)
+	}
+	return func() { d.Close() }, nil
+}
+
+// unused takes an item for itself unless a session holds it.
+func unused(dir string) (free bool, release func(), err error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return false, nil, err
+	}
+	err = unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err != nil {
+		d.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			return false, nil, nil
+		}
+		return false, nil, err
+	}
+	return true, func() { d.Close() }, nil
+}
