@@ -115,8 +115,8 @@ func unquote(s string) (string, error) {
 	return string(b), nil
 }
 
-// ParseManifest reads what Encode wrote, and nothing else: any other spelling of
-// the same content is an error.
+// ParseManifest reads what Encode wrote. Entries that are out of order, occur twice
+// or have an impossible path are errors.
 func ParseManifest(data []byte) (Manifest, error) {
 	rest, ok := bytes.CutPrefix(data, []byte(manifestHeader+"\n"))
 	if !ok {
