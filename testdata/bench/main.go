@@ -63,6 +63,7 @@ type step struct {
 	name          string
 	before, after func(ctx context.Context) error
 	do            func(ctx context.Context) error
+	durable       bool // is done when all is on the disk, as a pull is by itself
 }
 
 // sample is what was measured of one thing.
@@ -94,6 +95,9 @@ func (b *bench) measure(ctx context.Context, s step) error {
 	begin := time.Now()
 	if err := s.do(ctx); err != nil {
 		return err
+	}
+	if s.durable {
+		syscall.Sync()
 	}
 	took := time.Since(begin)
 	m := b.sample(s.name)

@@ -220,14 +220,14 @@ func (b *bench) steps() []step {
 				return err
 			}
 			return b.command(ctx, b.dir, "tar", "-C", copied, "--xattrs", "--xattrs-include=*", "-xpf", b.tar)
-		}},
+		}, durable: true},
 		{name: mmdebstrap, before: remove(copied), after: remove(copied), do: func(ctx context.Context) error {
 			return b.command(ctx, b.dir, "mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory",
 				// In apt's cache by hard links: quicker than having them copied.
 				`--setup-hook=mkdir -p "$1/var/cache/apt/archives" && cp -l `+b.path("repo")+`/*.deb "$1/var/cache/apt/archives/"`,
 				"--dpkgopt=force-unsafe-io", "--include="+b.include, "bookworm", copied,
 				"deb [trusted=yes] copy://"+b.path("repo")+" ./")
-		}},
+		}, durable: true},
 	}
 }
 

@@ -18,7 +18,7 @@ func write(t *testing.T, root string, files map[string]string) {
 		if err := os.MkdirAll(filepath.Dir(full), 0o755); err != nil {
 			t.Fatal(err)
 		}
-		err := os.ErrInvalid
+		var err error
 		if target, ok := strings.CutPrefix(content, "-> "); ok {
 			err = os.Symlink(target, full)
 		} else if err = os.WriteFile(full, []byte(content), 0o644); err == nil {
