@@ -1,0 +1,149 @@
+package oci
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// anchor is the first process of a session's PID namespace. It waits for the end
+// of a pipe that only this process holds open; when this process closes it, or
+// dies in whatever way, the anchor exits and the kernel kills everything in the
+// namespace with it: pid_namespaces(7). Being the namespace's init it also reaps
+// orphans, and leaves the command the default actions of signals, which the
+// kernel denies to an init.
+type anchor struct {
+	pid  int
+	pipe *os.File // its end ends the session
+	gone bool
+}
+
+// newAnchor starts an anchor from the calling thread, in whose mount namespace it
+// is locked into the empty folder dir.
+func newAnchor(dir string) (*anchor, error) {
+	path, err := unix.BytePtrFromString(dir)
+	if err != nil {
+		return nil, err
+	}
+	var ends [2]int // not os.Pipe, whose ends don't block
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return nil, fmt.Errorf("making a pipe: %w", err)
+	}
+	defer unix.Close(ends[0])
+	pipe := os.NewFile(uintptr(ends[1]), "anchor")
+	pid, errno := forkAnchor(uintptr(ends[0]), path, &anchorName[0])
+	if errno != 0 {
+		pipe.Close()
+		return nil, fmt.Errorf("making a PID namespace: %w", errno)
+	}
+	return &anchor{pid: int(pid), pipe: pipe}, nil
+}
+
+// namespace is the path of the anchor's PID namespace.
+func (a *anchor) namespace() string { return fmt.Sprintf("/proc/%d/ns/pid", a.pid) }
+
+// end kills everything in the session. It may be called more than once.
+func (a *anchor) end() { a.pipe.Close() }
+
+// wait ends the session and returns when no process of it is left.
+func (a *anchor) wait() {
+	if a.gone {
+		return
+	}
+	namespace, _ := os.Readlink(a.namespace())
+	a.end()
+	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 5*time.Millisecond) {
+		if pid, err := unix.Wait4(a.pid, nil, unix.WNOHANG, nil); pid == a.pid || err == unix.ECHILD {
+			a.gone = true
+			return
+		}
+		time.Sleep(pause)
+		if pause > time.Millisecond {
+			reap(namespace)
+		}
+	}
+}
+
+// reap waits for dead children of this process in a session's PID namespace. Some
+// runtimes leave one, which comes to this process as the parent of orphans, and
+// an anchor isn't gone before everything in its namespace has been waited for.
+func reap(namespace string) {
+	lists, _ := filepath.Glob("/proc/self/task/*/children")
+	for _, list := range lists {
+		text, _ := os.ReadFile(list)
+		for _, field := range strings.Fields(string(text)) {
+			ns, err := os.Readlink("/proc/" + field + "/ns/pid")
+			if pid, aerr := strconv.Atoi(field); err == nil && aerr == nil && ns == namespace {
+				unix.Wait4(pid, nil, unix.WNOHANG, nil)
+			}
+		}
+	}
+}
+
+// anchorName is what ps shows for the anchor, and slash where it is locked in.
+var (
+	anchorName = [...]byte{'s', 't', 'e', 'a', 'd', '-', 'i', 'n', 'i', 't', 0}
+	slash      = [...]byte{'/', 0}
+)
+
+// sigaction is struct kernel_sigaction of rt_sigaction(2).
+type sigaction struct {
+	handler  uintptr
+	flags    uint64
+	restorer uintptr
+	mask     uint64
+}
+
+// forkAnchor forks without executing anything, which spares a program start. The
+// child has this one thread and a copy of this process's memory in an unknown
+// state: it must not allocate, grow its stack or meet Go's scheduler, hence
+// nothing but raw system calls, as in the syscall package's own fork.
+//
+//go:norace
+//go:nosplit
+func forkAnchor(pipe uintptr, dir, name *byte) (uintptr, syscall.Errno) {
+	all, old := ^uint64(0), uint64(0)
+	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
+		uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), unsafe.Sizeof(all), 0, 0)
+	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, unix.CLONE_NEWPID|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	if pid != 0 || errno != 0 {
+		syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
+			uintptr(unsafe.Pointer(&old)), 0, unsafe.Sizeof(all), 0, 0)
+		return pid, errno
+	}
+
+	// The child. Every signal stays blocked; SIGKILL and SIGSTOP can't be. Away from
+	// the terminal, from this machine's files, and from all open files but the pipe.
+	syscall.RawSyscall(unix.SYS_SETSID, 0, 0, 0)
+	if _, _, errno = syscall.RawSyscall(unix.SYS_CHROOT, uintptr(unsafe.Pointer(dir)), 0, 0); errno != 0 {
+		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 1, 0, 0)
+	}
+	syscall.RawSyscall(unix.SYS_CHDIR, uintptr(unsafe.Pointer(&slash)), 0, 0)
+	syscall.RawSyscall(unix.SYS_DUP3, pipe, 0, 0)
+	if _, _, errno = syscall.RawSyscall(unix.SYS_CLOSE_RANGE, 1, uintptr(^uint32(0)), 0); errno != 0 {
+		for fd := uintptr(1); fd < 1<<16; fd++ { // Linux before 5.9
+			syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
+		}
+	}
+	// Nobody inside may look at or trace it; ignored children need no reaping:
+	// wait(2).
+	syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0)
+	syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(name)), 0)
+	ignore := sigaction{handler: 1} // SIG_IGN
+	syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD),
+		uintptr(unsafe.Pointer(&ignore)), 0, unsafe.Sizeof(all), 0, 0)
+	for {
+		var b byte
+		_, _, errno = syscall.RawSyscall(unix.SYS_READ, 0, uintptr(unsafe.Pointer(&b)), 1)
+		if errno != syscall.EINTR {
+			syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)
+		}
+	}
+}

@@ -1,0 +1,82 @@
+// Package oci is the embedded engine: an overlay in a mount namespace of the
+// session's own, and runc or crun in it. There is no daemon, nothing is mounted
+// where the rest of the machine could see it, and everything in a session dies
+// with the process that runs it. It needs root.
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"sync"
+
+	"github.com/stead-env/stead/runtime"
+	"golang.org/x/sys/unix"
+)
+
+// runtimes are the OCI runtimes that are tried, in this order: with cgroup v1 and
+// v2 side by side crun 1.8 drops controllers and warns.
+var runtimes = []string{"runc", "crun"}
+
+// Engine is the embedded engine.
+type Engine struct {
+	find func() (string, error)
+}
+
+var _ runtime.Engine = (*Engine)(nil)
+
+// New returns the embedded engine over the OCI runtime of that name or path, or
+// over the first that is on PATH where it is "".
+func New(binary string) *Engine {
+	return &Engine{find: sync.OnceValues(func() (string, error) { return findRuntime(binary) })}
+}
+
+// Name returns "embedded".
+func (e *Engine) Name() string { return "embedded" }
+
+// Check reports what is missing on this machine.
+func (e *Engine) Check(ctx context.Context) error {
+	if os.Geteuid() != 0 {
+		return &runtime.Error{Op: "checking the embedded engine", Code: runtime.CodeEngine,
+			Err: errors.New("it needs root"), Remedy: "run as root"}
+	}
+	binary, err := e.find()
+	if err != nil {
+		return err
+	}
+	if out, err := exec.CommandContext(ctx, binary, "--version").CombinedOutput(); err != nil {
+		return &runtime.Error{Op: "running " + binary + " --version", Code: runtime.CodeEngine,
+			Err: fmt.Errorf("%w: %.200s", err, out)}
+	}
+	return onThread(func() error { return enterNamespace() })
+}
+
+func findRuntime(binary string) (string, error) {
+	names := runtimes
+	if binary != "" {
+		names = []string{binary}
+	}
+	for _, name := range names {
+		if path, err := exec.LookPath(name); err == nil {
+			return path, nil
+		}
+	}
+	return "", &runtime.Error{Op: "looking for an OCI runtime", Code: runtime.CodeEngine,
+		Err: fmt.Errorf("none of %v is on PATH", names), Remedy: "install runc"}
+}
+
+// enterNamespace gives the calling thread a mount namespace of its own. What this
+// machine unmounts later vanishes there too, so that a session keeps no device
+// busy; nothing goes the other way.
+func enterNamespace() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return &runtime.Error{Op: "making a mount namespace", Code: runtime.CodeEngine, Err: err,
+			Remedy: "this machine, or the container around it, allows no mounts: CAP_SYS_ADMIN is missing"}
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return &runtime.Error{Op: "making mounts private", Code: runtime.CodeEngine, Err: err}
+	}
+	return nil
+}

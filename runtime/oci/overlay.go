@@ -1,0 +1,112 @@
+package oci
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/stead-env/stead/runtime"
+	"golang.org/x/sys/unix"
+)
+
+// overlay mounts the writable view of a root filesystem on s.root, in the calling
+// thread's mount namespace. s.upper is where its changes are afterwards.
+func (s *session) overlay(spec runtime.Spec) error {
+	dir := s.dir
+	if spec.Upper != "" {
+		dir = spec.Upper
+	}
+	err := s.mountOverlay(spec, dir)
+	if err == nil || !refused(err) {
+		return err
+	}
+	if spec.Upper != "" {
+		return &runtime.Error{Op: "mounting a session on " + spec.Upper, Code: runtime.CodeEngine, Err: err,
+			Remedy: "its file system can't be the upper layer of an overlay; keep the session on a local disk"}
+	}
+	// NFS, or an overlay itself, as in most containers: memory can always be.
+	dir = filepath.Join(s.dir, "memory")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700"); err != nil {
+		return fmt.Errorf("mounting a tmpfs: %w", err)
+	}
+	if err := s.mountOverlay(spec, dir); err != nil {
+		return err
+	}
+	s.notes = append(s.notes, "the file system of "+spec.Scratch+
+		" can't be the upper layer of an overlay: what this session changes is kept in memory")
+	return nil
+}
+
+// refused reports whether the kernel would not take the upper folder.
+func refused(err error) bool {
+	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)
+}
+
+func (s *session) mountOverlay(spec runtime.Spec, dir string) error {
+	s.upper = filepath.Join(dir, "upper")
+	work := filepath.Join(dir, "work")
+	for _, d := range []string{s.upper, work} {
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return err
+		}
+	}
+	// A new upper folder is the top of the root: its mode is that of /.
+	if err := likeRoot(s.upper, spec.Root); err != nil {
+		return err
+	}
+	lower := make([]string, 0, len(spec.Lower)+1)
+	for _, l := range append(spec.Lower[:len(spec.Lower):len(spec.Lower)], spec.Root) {
+		lower = append(lower, escape(l, `\:,`))
+	}
+	options := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=" + escape(s.upper, `\,`) +
+		",workdir=" + escape(work, `\,`)
+	if _, err := os.Stat("/sys/module/overlay/parameters/index"); err == nil {
+		options += ",index=off" // an index ties a kept upper to one lower
+	}
+	if len(options) >= os.Getpagesize() {
+		return &runtime.Error{Op: "mounting " + spec.Root, Code: runtime.CodeEngine,
+			Err: fmt.Errorf("the layers' paths take %d bytes, more than mount(2) does", len(options))}
+	}
+	// Nothing of a fresh upper outlives the session: "volatile" (Linux 5.10) spares
+	// the syncs. It marks a kept one as not to be mounted again.
+	var err error = unix.EINVAL
+	if spec.Upper == "" {
+		err = unix.Mount("overlay", s.root, "overlay", 0, options+",volatile")
+	}
+	if err == unix.EINVAL {
+		err = unix.Mount("overlay", s.root, "overlay", 0, options)
+	}
+	if err != nil {
+		return fmt.Errorf("mounting an overlay of %s: %w", spec.Root, err)
+	}
+	return nil
+}
+
+// escape puts a backslash before the characters of set, as overlay's options
+// need it.
+func escape(p, set string) string {
+	var b strings.Builder
+	for i := range len(p) {
+		if strings.IndexByte(set, p[i]) >= 0 {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(p[i])
+	}
+	return b.String()
+}
+
+func likeRoot(dir, root string) error {
+	var st unix.Stat_t
+	if err := unix.Stat(root, &st); err != nil {
+		return fmt.Errorf("reading %s: %w", root, err)
+	}
+	if err := os.Chown(dir, int(st.Uid), int(st.Gid)); err != nil {
+		return err
+	}
+	return unix.Chmod(dir, st.Mode&0o7777)
+}

@@ -1,0 +1,39 @@
+package runtime
+
+import (
+	"slices"
+
+	"github.com/moby/profiles/seccomp"
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// denied are old system calls that programs know to be refused rather than
+// missing: they answer EPERM, as without a filter. What the filter doesn't know
+// answers ENOSYS, so that libc and programs take their older way.
+var denied = []string{
+	"acct", "bpf", "clock_settime", "delete_module", "fanotify_init", "finit_module", "init_module",
+	"ioperm", "iopl", "kexec_file_load", "kexec_load", "mount", "open_by_handle_at", "perf_event_open",
+	"pivot_root", "quotactl", "reboot", "setdomainname", "sethostname", "setns", "settimeofday", "stime",
+	"swapoff", "swapon", "syslog", "umount", "umount2", "unshare", "vhangup",
+}
+
+// seccompFilter is the field's default profile for the capabilities of s.
+func seccompFilter(s *specs.Spec) (*specs.LinuxSeccomp, error) {
+	filter, err := seccomp.GetDefaultProfile(s)
+	if err != nil {
+		return nil, err
+	}
+	enosys, eperm := uint(unix.ENOSYS), uint(unix.EPERM)
+	filter.DefaultErrnoRet = &enosys
+	known := map[string]bool{}
+	for _, rule := range filter.Syscalls {
+		for _, name := range rule.Names {
+			known[name] = true
+		}
+	}
+	names := slices.DeleteFunc(slices.Clone(denied), func(name string) bool { return known[name] })
+	filter.Syscalls = append(filter.Syscalls,
+		specs.LinuxSyscall{Names: names, Action: specs.ActErrno, ErrnoRet: &eperm})
+	return filter, nil
+}

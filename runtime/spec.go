@@ -1,0 +1,204 @@
+package runtime
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// Placement is what an engine decides about a session.
+type Placement struct {
+	Root string // where the writable root is mounted; "" leaves it to the engine
+	// PID is the path of a PID namespace to join; "" makes one.
+	PID    string
+	Cgroup string // path of the session's cgroup
+}
+
+// OCI builds the OCI runtime specification of a session. The mounts of spec must
+// have been through MountPoints, its Files through WriteFiles.
+func OCI(spec Spec, at Placement) (*specs.Spec, error) {
+	if err := check(spec); err != nil {
+		return nil, err
+	}
+	caps, err := capabilities(spec.UID)
+	if err != nil {
+		return nil, err
+	}
+	limits, err := rlimits(spec)
+	if err != nil {
+		return nil, err
+	}
+	umask := spec.Umask
+	s := &specs.Spec{
+		Version:  "1.0.2",
+		Hostname: spec.Hostname,
+		Root:     &specs.Root{Path: at.Root},
+		Process: &specs.Process{
+			Terminal:     spec.Terminal,
+			User:         specs.User{UID: spec.UID, GID: spec.GID, Umask: &umask, AdditionalGids: spec.Groups},
+			Args:         spec.Command,
+			Env:          spec.Env,
+			Cwd:          path.Join("/", spec.Dir),
+			Capabilities: caps,
+			Rlimits:      limits,
+		},
+		Mounts: mounts(spec),
+		Linux: &specs.Linux{
+			Namespaces:    namespaces(spec, at),
+			CgroupsPath:   at.Cgroup,
+			MaskedPaths:   maskedPaths,
+			ReadonlyPaths: readonlyPaths,
+			// No limits, but no devices either: who may make a device node must not be
+			// able to open this machine's disk with it. Runtimes allow the usual ones.
+			Resources: &specs.LinuxResources{
+				Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}},
+			},
+		},
+	}
+	if s.Linux.Seccomp, err = seccompFilter(s); err != nil {
+		return nil, fmt.Errorf("building the system call filter: %w", err)
+	}
+	return s, nil
+}
+
+// check refuses what JSON or a system call would silently change: the runtime
+// specification is JSON, which has no bytes outside UTF-8.
+func check(spec Spec) error {
+	if len(spec.Command) == 0 || spec.Command[0] == "" {
+		return &Error{Op: "starting " + spec.Name, Code: CodeNotFound, Err: fmt.Errorf("no command given")}
+	}
+	text := func(what string, values ...string) error {
+		for _, v := range values {
+			if !utf8.ValidString(v) || strings.IndexByte(v, 0) >= 0 {
+				return &Error{Op: "starting " + spec.Name, Code: CodeEngine,
+					Err: fmt.Errorf("%s %q is not UTF-8 text", what, v)}
+			}
+		}
+		return nil
+	}
+	for _, m := range spec.Mounts {
+		if err := text("mount", m.Source, m.Target); err != nil {
+			return err
+		}
+	}
+	if err := text("argument", spec.Command...); err != nil {
+		return err
+	}
+	if err := text("environment", spec.Env...); err != nil {
+		return err
+	}
+	return text("folder", spec.Dir)
+}
+
+func namespaces(spec Spec, at Placement) []specs.LinuxNamespace {
+	ns := []specs.LinuxNamespace{
+		{Type: specs.MountNamespace},
+		{Type: specs.PIDNamespace, Path: at.PID},
+		{Type: specs.IPCNamespace},
+		{Type: specs.UTSNamespace},
+	}
+	if spec.Network != NetworkHost {
+		ns = append(ns, specs.LinuxNamespace{Type: specs.NetworkNamespace})
+	}
+	return ns
+}
+
+// The paths that container engines hide or protect, because they tell about or
+// act on the whole machine.
+var (
+	maskedPaths = []string{
+		"/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys",
+		"/proc/latency_stats", "/proc/sched_debug", "/proc/scsi", "/proc/timer_list",
+		"/proc/timer_stats", "/sys/devices/virtual/powercap", "/sys/firmware",
+	}
+	readonlyPaths = []string{
+		"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
+	}
+)
+
+func mounts(spec Spec) []specs.Mount {
+	list := []specs.Mount{
+		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs",
+			Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts",
+			Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
+			Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
+		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
+		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+	}
+	for _, m := range spec.Mounts {
+		options := []string{"rbind", "rprivate"}
+		if m.ReadOnly {
+			options = readOnlyBind()
+		}
+		list = append(list, specs.Mount{Destination: m.Target, Type: "bind", Source: m.Source, Options: options})
+	}
+	return list
+}
+
+// readOnlyBind are the options of a read-only mount. Making mounts below it
+// read-only too takes mount_setattr(2), Linux 5.12; without it they are left out.
+func readOnlyBind() []string {
+	err := unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{})
+	if err == unix.ENOSYS {
+		return []string{"bind", "ro", "rprivate"}
+	}
+	return []string{"rbind", "ro", "rro", "rprivate"}
+}
+
+// defaultCaps is the set that container engines give to root, with the numbers
+// of linux/capability.h.
+var defaultCaps = []struct {
+	name string
+	bit  uint
+}{
+	{"CAP_CHOWN", unix.CAP_CHOWN}, {"CAP_DAC_OVERRIDE", unix.CAP_DAC_OVERRIDE},
+	{"CAP_FOWNER", unix.CAP_FOWNER}, {"CAP_FSETID", unix.CAP_FSETID},
+	{"CAP_KILL", unix.CAP_KILL}, {"CAP_SETGID", unix.CAP_SETGID},
+	{"CAP_SETUID", unix.CAP_SETUID}, {"CAP_SETPCAP", unix.CAP_SETPCAP},
+	{"CAP_NET_BIND_SERVICE", unix.CAP_NET_BIND_SERVICE}, {"CAP_NET_RAW", unix.CAP_NET_RAW},
+	{"CAP_SYS_CHROOT", unix.CAP_SYS_CHROOT}, {"CAP_MKNOD", unix.CAP_MKNOD},
+	{"CAP_AUDIT_WRITE", unix.CAP_AUDIT_WRITE}, {"CAP_SETFCAP", unix.CAP_SETFCAP},
+}
+
+// capabilities is the default set, as far as this process has it. A user other
+// than root gets it as a bound for setuid programs only.
+func capabilities(uid uint32) (*specs.LinuxCapabilities, error) {
+	var data [2]unix.CapUserData
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	if err := unix.Capget(&header, &data[0]); err != nil {
+		return nil, fmt.Errorf("reading this process's capabilities: %w", err)
+	}
+	var names []string
+	for _, c := range defaultCaps {
+		if data[c.bit/32].Permitted&(1<<(c.bit%32)) != 0 {
+			names = append(names, c.name)
+		}
+	}
+	caps := &specs.LinuxCapabilities{Bounding: names}
+	if uid == 0 {
+		caps.Effective, caps.Permitted = names, slices.Clone(names)
+	}
+	return caps, nil
+}
+
+// rlimits asks for what can be had: without CAP_SYS_RESOURCE a hard limit can't
+// be raised, and a soft one no higher than it.
+func rlimits(spec Spec) ([]specs.POSIXRlimit, error) {
+	var now unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &now); err != nil {
+		return nil, fmt.Errorf("reading the limit of open files: %w", err)
+	}
+	soft := spec.NoFile
+	if soft == 0 {
+		soft = 1024
+	}
+	return []specs.POSIXRlimit{{Type: "RLIMIT_NOFILE", Soft: min(soft, now.Max), Hard: now.Max}}, nil
+}
