@@ -149,6 +149,7 @@ func (b *bench) print() {
 	}
 	fmt.Println()
 	b.ratio(mmdebstrap, pullCold, "at least", 3)
+	b.ratio(unsynced, pullCold, "", 0)
 	b.ratio(pullCold, decompress, "at most", 1.5)
 	b.ratio(pullCold, untar, "", 0)
 	b.ratio(steadTrue, runcTrue, "at most", 1.5)

@@ -22,6 +22,7 @@ const (
 	pullTrees     = "stead pull, trees at hand"
 	pullReady     = "stead pull, nothing to do"
 	mmdebstrap    = "mmdebstrap, the same package files"
+	unsynced      = "mmdebstrap, dpkg's syncs off"
 	decompress    = "decompressing the package files, 2 at a time"
 	untar         = "tar -x of the finished root"
 	steadTrue     = "stead run -- true"
@@ -221,13 +222,19 @@ func (b *bench) steps() []step {
 			}
 			return b.command(ctx, b.dir, "tar", "-C", copied, "--xattrs", "--xattrs-include=*", "-xpf", b.tar)
 		}, durable: true},
-		{name: mmdebstrap, before: remove(copied), after: remove(copied), do: func(ctx context.Context) error {
-			return b.command(ctx, b.dir, "mmdebstrap", "--mode=root", "--variant=minbase", "--format=directory",
-				// In apt's cache by hard links: quicker than having them copied.
-				`--setup-hook=mkdir -p "$1/var/cache/apt/archives" && cp -l `+b.path("repo")+`/*.deb "$1/var/cache/apt/archives/"`,
-				"--dpkgopt=force-unsafe-io", "--include="+b.include, "bookworm", copied,
-				"deb [trusted=yes] copy://"+b.path("repo")+" ./")
-		}, durable: true},
+		{name: mmdebstrap, before: remove(copied), after: remove(copied), do: b.bootstrap(), durable: true},
+		{name: unsynced, before: remove(copied), after: remove(copied), do: b.bootstrap("--dpkgopt=force-unsafe-io"), durable: true},
+	}
+}
+
+// bootstrap makes the host from its package names, as mmdebstrap does.
+func (b *bench) bootstrap(options ...string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		args := append(options, "--mode=root", "--variant=minbase", "--format=directory",
+			// In apt's cache by hard links: quicker than having them copied.
+			`--setup-hook=mkdir -p "$1/var/cache/apt/archives" && cp -l `+b.path("repo")+`/*.deb "$1/var/cache/apt/archives/"`,
+			"--include="+b.include, "bookworm", b.path("copy"), "deb [trusted=yes] copy://"+b.path("repo")+" ./")
+		return b.command(ctx, b.dir, "mmdebstrap", args...)
 	}
 }
 
