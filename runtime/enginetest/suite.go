@@ -16,7 +16,7 @@ type suite struct {
 	scratch string
 }
 
-// Run runs the conformance suite on an engine.
+// Run runs the conformance suite on an engine, the one that Main was given.
 func Run(t *testing.T, engine runtime.Engine) {
 	if err := engine.Check(t.Context()); err != nil {
 		t.Fatalf("the engine can't run here: %v", err)
@@ -29,6 +29,20 @@ func Run(t *testing.T, engine runtime.Engine) {
 		run  func(*testing.T)
 	}{
 		{"exit codes", s.exitCodes},
+		{"streams", s.streams},
+		{"process", s.process},
+		{"mounts", s.mounts},
+		{"links", s.links},
+		{"network", s.network},
+		{"isolation", s.isolation},
+		{"kept upper", s.keptUpper},
+		{"at once", s.atOnce},
+		{"stragglers", s.stragglers},
+		{"cancel", s.cancel},
+		{"signals", s.signals},
+		{"killed", s.killed},
+		{"terminal", s.terminal},
+		{"hang-up", s.hangup},
 	} {
 		t.Run(test.name, test.run)
 	}

@@ -16,6 +16,11 @@ func needRoot(t testing.TB) {
 	}
 }
 
+func TestMain(m *testing.M) { enginetest.Main(m, oci.New(os.Getenv(variable))) }
+
+// variable chooses the OCI runtime of the suite, here and in its helpers.
+const variable = "STEAD_TEST_RUNTIME"
+
 func TestConformance(t *testing.T) {
 	needRoot(t)
 	for _, binary := range []string{"runc"} {
@@ -23,6 +28,7 @@ func TestConformance(t *testing.T) {
 			if _, err := exec.LookPath(binary); err != nil {
 				t.Skipf("%s isn't installed", binary)
 			}
+			t.Setenv(variable, binary)
 			enginetest.Run(t, oci.New(binary))
 		})
 	}

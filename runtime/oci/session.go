@@ -172,7 +172,7 @@ func (s *session) start(binary string, spec runtime.Spec, std *streams) error {
 // wait waits for the command, forwarding signals to it, and returns its exit code.
 func (s *session) wait(terminal bool, signals *signals) (int, error) {
 	if terminal {
-		signals.forward(s.runtime.Process, s.anchor.end)
+		signals.forward(s.runtime.Process, graceTerminal, s.anchor.end)
 		err := s.runtime.Wait()
 		if err != nil && s.runtime.ProcessState.ExitCode() == 1 {
 			err = s.failure()
@@ -199,7 +199,7 @@ func (s *session) wait(terminal bool, signals *signals) (int, error) {
 	if err != nil {
 		return runtime.CodeEngine, engineError("finding the command", err)
 	}
-	signals.forward(command, s.anchor.end)
+	signals.forward(command, grace, s.anchor.end)
 	state, err := command.Wait()
 	if err != nil {
 		return runtime.CodeEngine, engineError("waiting for the command", err)

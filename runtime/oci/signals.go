@@ -8,11 +8,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How long a command may take to end after a signal that asks for it, before all
-// of the session is killed.
+// How long a command may take to end after SIGTERM or SIGHUP, before all of the
+// session is killed: as long as container engines give it, but at a terminal,
+// where nobody is left to read and shells heed no SIGTERM.
 const (
-	graceTerm   = 10 * time.Second
-	graceHangup = time.Second
+	grace         = 10 * time.Second
+	graceTerminal = time.Second
 )
 
 // signals collects the signals that this process gets on behalf of a session.
@@ -34,8 +35,8 @@ func catchSignals() *signals {
 }
 
 // forward sends what comes in to the process, and calls end when the process has
-// not heeded a signal to go.
-func (s *signals) forward(to *os.Process, end func()) {
+// not heeded a signal to go after that time.
+func (s *signals) forward(to *os.Process, after time.Duration, end func()) {
 	go func() {
 		var late <-chan time.Time
 		for {
@@ -46,11 +47,8 @@ func (s *signals) forward(to *os.Process, end func()) {
 				end()
 			case sig := <-s.ch:
 				to.Signal(sig) // an error: it is gone
-				switch sig {
-				case unix.SIGTERM:
-					late = time.After(graceTerm)
-				case unix.SIGHUP:
-					late = time.After(graceHangup)
+				if sig == unix.SIGTERM || sig == unix.SIGHUP {
+					late = time.After(after)
 				}
 			}
 		}

@@ -1,0 +1,218 @@
+package enginetest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/creack/pty"
+
+	"github.com/stead-env/stead/runtime"
+)
+
+// specVariable hands a session to a copy of the test program.
+const specVariable = "ENGINETEST_SPEC"
+
+// Main is the TestMain of a driver's tests. Signals, terminals and sudden death
+// need a process of their own: a copy of the test program that runs one session.
+func Main(m *testing.M, engine runtime.Engine) {
+	text, ok := os.LookupEnv(specVariable)
+	if !ok {
+		os.Exit(m.Run())
+	}
+	var spec runtime.Spec
+	if err := json.Unmarshal([]byte(text), &spec); err != nil {
+		panic(err)
+	}
+	res, err := engine.Run(context.Background(), spec, runtime.Stdio{In: os.Stdin, Out: os.Stdout, Err: os.Stderr})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "error:", err)
+		os.Exit(runtime.ExitCode(err))
+	}
+	os.Exit(res.ExitCode)
+}
+
+// helper is the command that runs a session in a process of its own.
+func helper(t *testing.T, spec runtime.Spec) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	must(t, err)
+	text, err := json.Marshal(spec)
+	must(t, err)
+	cmd := exec.CommandContext(t.Context(), self)
+	cmd.Env = append(os.Environ(), specVariable+"="+string(text))
+	return cmd
+}
+
+func code(err error) int {
+	if e, ok := errors.AsType[*exec.ExitError](err); ok {
+		return e.ExitCode()
+	}
+	if err != nil {
+		return -1
+	}
+	return 0
+}
+
+func (s *suite) signals(t *testing.T) {
+	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1} {
+		script := fmt.Sprintf("trap 'echo got; exit 7' %d; echo ready; while :; do sleep 0.02; done", sig)
+		cmd := helper(t, s.spec("bash", "-c", script))
+		out, err := cmd.StdoutPipe()
+		must(t, err)
+		must(t, cmd.Start())
+		lines := bufio.NewReader(out)
+		if line, err := lines.ReadString('\n'); line != "ready\n" {
+			t.Errorf("the session said %q, %v", line, err)
+		}
+		must(t, cmd.Process.Signal(sig))
+		rest, _ := io.ReadAll(lines)
+		if c := code(cmd.Wait()); c != 7 || string(rest) != "got\n" {
+			t.Errorf("%v: exit code %d, said %q", sig, c, rest)
+		}
+	}
+	// What sleep(1) doesn't catch ends it.
+	cmd := helper(t, s.spec("bash", "-c", "echo; exec sleep 600"))
+	out, err := cmd.StdoutPipe()
+	must(t, err)
+	must(t, cmd.Start())
+	out.Read(make([]byte, 1))
+	must(t, cmd.Process.Signal(syscall.SIGTERM))
+	if c := code(cmd.Wait()); c != 143 {
+		t.Errorf("sleep ended by SIGTERM: exit code %d, want 143", c)
+	}
+}
+
+// killed kills the process above the session, in both kinds of session.
+func (s *suite) killed(t *testing.T) {
+	before := look(t)
+	for _, terminal := range []bool{false, true} {
+		for _, delay := range []time.Duration{2, 5, 10, 20, 40, 200} {
+			spec := s.spec("bash", "-c", "trap '' HUP TERM; (setsid sleep 600 &); echo x >/tmp/x; while :; do sleep 600; done")
+			spec.Terminal = terminal
+			cmd := helper(t, spec)
+			if terminal {
+				master, err := pty.Start(cmd)
+				must(t, err)
+				defer master.Close()
+			} else {
+				must(t, cmd.Start())
+			}
+			time.Sleep(delay * time.Millisecond)
+			must(t, cmd.Process.Kill())
+			cmd.Wait()
+		}
+	}
+	noProcess(t, s.scratch)
+	must(t, s.engine.Sweep(t.Context(), s.scratch))
+	before.nothingLeft(t, s.scratch)
+}
+
+// terminal is a session that a test types into.
+type terminal struct {
+	t      *testing.T
+	cmd    *exec.Cmd
+	master *os.File
+	seen   bytes.Buffer
+}
+
+func (s *suite) open(t *testing.T, args ...string) *terminal {
+	t.Helper()
+	spec := s.spec(args...)
+	spec.Terminal = true
+	spec.Env = append(spec.Env, "TERM=dumb", "PS1=> ")
+	term := &terminal{t: t, cmd: helper(t, spec)}
+	var err error
+	term.master, err = pty.StartWithSize(term.cmd, &pty.Winsize{Rows: 33, Cols: 111})
+	must(t, err)
+	return term
+}
+
+// expect reads until text comes.
+func (term *terminal) expect(text string) {
+	term.t.Helper()
+	term.master.SetReadDeadline(time.Now().Add(20 * time.Second))
+	buf := make([]byte, 4096)
+	for !strings.Contains(term.seen.String(), text) {
+		n, err := term.master.Read(buf)
+		term.seen.Write(buf[:n])
+		if err != nil {
+			term.t.Fatalf("waiting for %q: %v; the terminal shows %q", text, err, term.seen.String())
+		}
+	}
+	term.seen.Reset()
+}
+
+func (term *terminal) write(text string) {
+	term.t.Helper()
+	_, err := term.master.WriteString(text)
+	must(term.t, err)
+}
+
+func (term *terminal) exit(want int) {
+	term.t.Helper()
+	go io.Copy(io.Discard, term.master)
+	if c := code(term.cmd.Wait()); c != want {
+		term.t.Errorf("exit code %d, want %d", c, want)
+	}
+	term.master.Close()
+}
+
+func (s *suite) terminal(t *testing.T) {
+	term := s.open(t, "bash", "-c", `trap 'stty size' WINCH; [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && stty size; while :; do sleep 0.02; done`)
+	term.expect("33 111")
+	must(t, pty.Setsize(term.master, &pty.Winsize{Rows: 44, Cols: 99}))
+	term.expect("44 99")
+	term.write("\x03")
+	term.exit(130)
+
+	term = s.open(t, "bash", "-c", "echo up; exec sleep 600")
+	term.expect("up")
+	term.write("\x03")
+	term.exit(130)
+
+	term = s.open(t, "bash", "--norc", "-i")
+	term.expect("> ")
+	term.write("sleep 600\n")
+	time.Sleep(100 * time.Millisecond)
+	term.write("\x1a")
+	term.expect("Stopped")
+	term.write("jobs\n")
+	term.expect("Stopped")
+	term.write("kill %1; exit 5\n")
+	time.Sleep(100 * time.Millisecond)
+	term.write("exit 5\n")
+	term.exit(5)
+
+	term = s.open(t, "nosuch")
+	term.expect("no such command")
+	term.exit(127)
+}
+
+func (s *suite) hangup(t *testing.T) {
+	before := look(t)
+	for _, script := range []string{
+		"echo up; exec sleep 600", "trap '' HUP TERM INT; (setsid sleep 600 &); sleep 600 & echo up; while :; do sleep 600; done",
+	} {
+		term := s.open(t, "bash", "-c", script)
+		term.expect("up")
+		term.master.Close()
+		term.cmd.Wait()
+	}
+	term := s.open(t, "bash", "--norc", "-i")
+	term.expect("> ")
+	must(t, term.cmd.Process.Signal(syscall.SIGTERM))
+	term.cmd.Wait()
+	term.master.Close()
+	before.nothingLeft(t, s.scratch)
+}
