@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/stead-env/stead/envs/lock"
+	"github.com/stead-env/stead/snapshot"
 )
 
 // The bounds of apt's configuration on a host.
@@ -42,8 +44,10 @@ type apt struct {
 }
 
 func newApt(d Debian) *apt {
-	return &apt{Debian: d, files: newHostFiles(d.Host), searched: make(map[string]bool),
+	a := &apt{Debian: d, searched: make(map[string]bool),
 		keyring: make(map[string]openpgp.EntityList), unread: make(map[string]error)}
+	a.files = newHostFiles(d.Host, a.note)
+	return a
 }
 
 func (a *apt) note(format string, args ...any) {
@@ -62,9 +66,13 @@ func (a *apt) load(ctx context.Context) error {
 	if a.loaded {
 		return nil
 	}
-	files, err := a.files.list(ctx, "etc/apt")
-	if err != nil {
-		return err
+	files := make(map[string]snapshot.File)
+	for _, dir := range []string{"etc/apt", "etc/apt/sources.list.d", "etc/apt/trusted.gpg.d"} {
+		some, err := a.files.list(ctx, dir)
+		if err != nil {
+			return err
+		}
+		maps.Copy(files, some)
 	}
 	var lists, keys []string
 	for name := range files {

@@ -7,6 +7,7 @@ package archive
 import (
 	"context"
 	"fmt"
+	"path"
 	"strconv"
 	"strings"
 
@@ -157,10 +158,12 @@ func (p previous) Locate(_ context.Context, want []Want) (Found, error) {
 		if !wanted[w] || !ok || k.Proof != lock.Exact {
 			continue
 		}
-		found.Candidates = append(found.Candidates, Candidate{
-			Want: w, Archive: a, Path: k.Path, Size: k.Size, SHA256: k.SHA256,
-			URLs: URLs(a, k.Path, p.mirrors[a.URI]),
-		})
+		c := Candidate{Want: w, Archive: a, Path: k.Path, Size: k.Size, SHA256: k.SHA256,
+			URLs: URLs(a, k.Path, p.mirrors[a.URI])}
+		if dir, ok := (source{uri: a.URI}).local(); ok {
+			c.HostPath = path.Join(dir, k.Path)
+		}
+		found.Candidates = append(found.Candidates, c)
 	}
 	return found, nil
 }

@@ -19,7 +19,10 @@ type Debian struct {
 	// the host names it by, without a slash at the end.
 	Mirrors map[string][]string
 	Offline bool // don't ask the archives themselves
-	Fetch   FetchOptions
+	// Fresh asks nobody but the archives themselves: for files that are gone from
+	// where an older index had them, and may have moved to another suite.
+	Fresh bool
+	Fetch FetchOptions
 }
 
 // Result is what was found for a host.
@@ -42,6 +45,9 @@ func (d Debian) Locate(ctx context.Context, want []Want) (*Result, error) {
 		lists{a},                        // indexes that the host's own apt has fetched
 		current{a},                      // indexes that the archives serve today
 		cache{a},                        // files that the host's own apt has fetched
+	}
+	if d.Fresh {
+		places = chain{current{a}}
 	}
 	found, err := places.Locate(ctx, want)
 	if err != nil {

@@ -34,7 +34,7 @@ func hostWith(t *testing.T, uri string, key *openpgp.Entity) *folder {
 }
 
 func quick(n *notes) FetchOptions {
-	return FetchOptions{Attempts: 3, Backoff: time.Millisecond, Stall: time.Second, Progress: n.progress}
+	return FetchOptions{Attempts: 3, Backoff: time.Millisecond, Stall: time.Minute, Progress: n.progress}
 }
 
 func locate(t *testing.T, d Debian, want ...Want) *Result {
@@ -135,55 +135,57 @@ func TestLocateOnHost(t *testing.T) {
 	}
 }
 
-// Everything that must not be believed, in the host's lists and in an archive.
+// refused is what must not be believed. The host trusts the key that the
+// archive signs with, and not the other one.
+var refused = []struct {
+	name   string
+	change func(t *testing.T, r *repo, h *folder, other *openpgp.Entity)
+	why    string
+}{
+	{"unsigned", func(t *testing.T, r *repo, h *folder, other *openpgp.Entity) {
+		r.files["dists/bullseye/InRelease"] = r.files["dists/bullseye/Release"]
+	}, "it is not signed"},
+	{"another key", func(t *testing.T, r *repo, h *folder, other *openpgp.Entity) { r.key = other; r.build(t) }, "no key that the host trusts"},
+	{"no keyring", func(t *testing.T, r *repo, h *folder, other *openpgp.Entity) {
+		os.RemoveAll(h.dir + "/etc/apt/trusted.gpg.d")
+	}, "no key of the archive is on the host"},
+	{"other fingerprint", func(t *testing.T, r *repo, h *folder, other *openpgp.Entity) {
+		h.write(t, "etc/apt/sources.list", bytes.Replace(read(t, h, "etc/apt/sources.list"), []byte("deb "),
+			[]byte("deb [signed-by="+fingerprint(other)+"] "), 1))
+	}, "no key"},
+	{"altered", func(t *testing.T, r *repo, h *folder, other *openpgp.Entity) {
+		r.files["dists/bullseye/InRelease"] = bytes.Replace(r.files["dists/bullseye/InRelease"], []byte("Suite: stable"), []byte("Suite: unstab"), 1)
+	}, "checking its signature"},
+	{"text before the signed part", func(t *testing.T, r *repo, h *folder, other *openpgp.Entity) {
+		r.files["dists/bullseye/InRelease"] = append([]byte("Origin: x\n"), r.files["dists/bullseye/InRelease"]...)
+	}, "its InRelease"},
+	{"wrong hash", func(t *testing.T, r *repo, h *folder, other *openpgp.Entity) {
+		for name := range r.files {
+			if strings.Contains(name, "Packages") {
+				r.files[name] = compress(t, name[strings.LastIndex(name, "."):], []byte(strings.Replace(bash.stanza(), "SHA256: ", "SHA256: ", 1)+tzdata.stanza()))
+			}
+		}
+	}, "it has more than the"},
+	{"key that had expired", func(t *testing.T, r *repo, h *folder, other *openpgp.Entity) {
+		r.key = newKey(t, 100*24*time.Hour)
+		h.write(t, "etc/apt/trusted.gpg.d/archive.gpg", publicKey(t, r.key))
+		r.build(t)
+	}, "expired"},
+	{"trusted=yes", func(t *testing.T, r *repo, h *folder, other *openpgp.Entity) {
+		h.write(t, "etc/apt/sources.list", bytes.Replace(read(t, h, "etc/apt/sources.list"), []byte("deb "), []byte("deb [trusted=yes] "), 1))
+	}, "it proves nothing"},
+	{"gone", func(t *testing.T, r *repo, h *folder, other *openpgp.Entity) { clear(r.files) }, "404"},
+}
+
 func TestLocateRefuses(t *testing.T) {
 	key, other := newKey(t, 0), newKey(t, 0)
-	tests := []struct {
-		name   string
-		change func(t *testing.T, r *repo, h *folder)
-		why    string
-	}{
-		{"unsigned", func(t *testing.T, r *repo, h *folder) {
-			r.files["dists/bullseye/InRelease"] = r.files["dists/bullseye/Release"]
-		}, "it is not signed"},
-		{"another key", func(t *testing.T, r *repo, h *folder) { r.key = other; r.build(t) }, "no key that the host trusts"},
-		{"no keyring", func(t *testing.T, r *repo, h *folder) {
-			os.RemoveAll(h.dir + "/etc/apt/trusted.gpg.d")
-		}, "no key of the archive is on the host"},
-		{"other fingerprint", func(t *testing.T, r *repo, h *folder) {
-			h.write(t, "etc/apt/sources.list", bytes.Replace(read(t, h, "etc/apt/sources.list"), []byte("deb "),
-				[]byte("deb [signed-by="+fingerprint(other)+"] "), 1))
-		}, "no key"},
-		{"altered", func(t *testing.T, r *repo, h *folder) {
-			r.files["dists/bullseye/InRelease"] = bytes.Replace(r.files["dists/bullseye/InRelease"], []byte("Suite: stable"), []byte("Suite: unstab"), 1)
-		}, "checking its signature"},
-		{"text before the signed part", func(t *testing.T, r *repo, h *folder) {
-			r.files["dists/bullseye/InRelease"] = append([]byte("Origin: x\n"), r.files["dists/bullseye/InRelease"]...)
-		}, "its InRelease"},
-		{"wrong hash", func(t *testing.T, r *repo, h *folder) {
-			for name := range r.files {
-				if strings.Contains(name, "Packages") {
-					r.files[name] = compress(t, name[strings.LastIndex(name, "."):], []byte(strings.Replace(bash.stanza(), "SHA256: ", "SHA256: ", 1)+tzdata.stanza()))
-				}
-			}
-		}, "it has more than the"},
-		{"key that had expired", func(t *testing.T, r *repo, h *folder) {
-			r.key = newKey(t, 100*24*time.Hour)
-			h.write(t, "etc/apt/trusted.gpg.d/archive.gpg", publicKey(t, r.key))
-			r.build(t)
-		}, "expired"},
-		{"trusted=yes", func(t *testing.T, r *repo, h *folder) {
-			h.write(t, "etc/apt/sources.list", bytes.Replace(read(t, h, "etc/apt/sources.list"), []byte("deb "), []byte("deb [trusted=yes] "), 1))
-		}, "it proves nothing"},
-		{"gone", func(t *testing.T, r *repo, h *folder) { clear(r.files) }, "404"},
-	}
-	for _, tt := range tests {
+	for _, tt := range refused {
 		t.Run(tt.name, func(t *testing.T) {
 			r := newRepo(t, key, bash)
 			files := make(map[string][]byte)
 			srv := serve(t, files)
 			h := hostWith(t, srv.URL+"/debian", key)
-			tt.change(t, r, h)
+			tt.change(t, r, h, other)
 			for k, v := range r.files {
 				files[k] = v
 			}
@@ -308,6 +310,11 @@ func TestPreviousLockComesFirst(t *testing.T) {
 	d := Debian{Host: h, Store: newStore(t), Previous: prev, Fetch: quick(&n)}
 	if res := locate(t, d, bash.Want); names(res) != "bash@debian-bullseye" || len(srv.asked) != 0 || len(h.reads) != 0 {
 		t.Errorf("got %s, asked %v, read %v", names(res), srv.asked, h.reads)
+	}
+	fresh := d
+	fresh.Fresh = true
+	if res := locate(t, fresh, bash.Want); names(res) != "bash@debian-bullseye-2" {
+		t.Errorf("got %s", names(res))
 	}
 	res := locate(t, d, bash.Want, tzdata.Want)
 	if names(res) != "bash@debian-bullseye tzdata@debian-bullseye-2" || len(res.Archives) != 2 {

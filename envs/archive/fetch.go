@@ -199,7 +199,7 @@ func (f *fetcher) report(name string) {
 // others, such as a full disk, end the whole run.
 func (f *fetcher) toStore(ctx context.Context, st *store.Store, file File) (err error) {
 	if err := file.Digest.Validate(); err != nil {
-		return &FetchError{Name: file.Name, Tries: []Try{{URL: "any address", Err: err}}}
+		return &FetchError{Name: file.Name, Digest: file.Digest, Tries: []Try{{URL: "any address", Err: err}}}
 	}
 	w, err := st.NewBlob()
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/ProtonMail/go-crypto/openpgp/armor"
 	"github.com/ProtonMail/go-crypto/openpgp/clearsign"
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
@@ -294,3 +295,19 @@ func (n *notes) progress(e snapshot.Event) {
 }
 
 func (n *notes) String() string { n.mu.Lock(); defer n.mu.Unlock(); return strings.Join(n.text, "\n") }
+
+func armored(t *testing.T, e *openpgp.Entity) string {
+	t.Helper()
+	var b bytes.Buffer
+	w, err := armor.Encode(&b, openpgp.PublicKeyType, nil)
+	if err == nil {
+		_, err = w.Write(publicKey(t, e))
+	}
+	if err == nil {
+		err = w.Close()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b.String() + "\n"
+}

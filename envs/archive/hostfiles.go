@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -18,10 +19,11 @@ import (
 type hostFiles struct {
 	host  snapshot.Host
 	known map[string]snapshot.File // by path; Type 0 for one that isn't there
+	note  func(format string, args ...any)
 }
 
-func newHostFiles(h snapshot.Host) *hostFiles {
-	return &hostFiles{host: h, known: make(map[string]snapshot.File)}
+func newHostFiles(h snapshot.Host, note func(string, ...any)) *hostFiles {
+	return &hostFiles{host: h, known: make(map[string]snapshot.File), note: note}
 }
 
 // The bounds of what is looked at on a host.
@@ -91,8 +93,8 @@ func (h *hostFiles) resolve(ctx context.Context, name string) (string, error) {
 	return done, nil
 }
 
-// list lists the files in and below a folder by the names that they have there,
-// with links to files followed. A folder that isn't there is empty.
+// list lists the files in a folder, by the names that they have there, with links
+// to files followed. A folder that isn't there is empty.
 func (h *hostFiles) list(ctx context.Context, dir string) (map[string]snapshot.File, error) {
 	real, err := h.resolve(ctx, dir)
 	if err != nil || real == "" {
@@ -101,15 +103,20 @@ func (h *hostFiles) list(ctx context.Context, dir string) (map[string]snapshot.F
 	var links []string
 	files := make(map[string]snapshot.File)
 	err = h.host.Files(ctx, real, func(f snapshot.File, err error) error {
-		if err != nil || f.Path == real {
-			return nil // what can't be listed can't be used: its packages are looked for elsewhere
-		}
-		if len(files)+len(links) == maxFiles {
+		switch {
+		case err != nil: // its packages are looked for elsewhere
+			h.note("looking at /%s: %v", f.Path, err)
+			return nil
+		case f.Path == real:
+			return nil
+		case len(files)+len(links) == maxFiles:
 			return fmt.Errorf("more than %d files", maxFiles)
 		}
 		h.known[f.Path] = f
-		name := path.Join(dir, strings.TrimPrefix(f.Path, real+"/"))
+		name := path.Join(dir, path.Base(f.Path))
 		switch f.Type {
+		case snapshot.Dir:
+			return fs.SkipDir
 		case snapshot.Regular:
 			files[name] = f
 		case snapshot.Symlink:
@@ -134,7 +141,8 @@ func (h *hostFiles) list(ctx context.Context, dir string) (map[string]snapshot.F
 
 // slurp reads small files whole, by the names given; those that can't be read or
 // are longer than limit are in failed.
-func (h *hostFiles) slurp(ctx context.Context, names []string, limit int64) (content map[string][]byte, failed map[string]error, err error) {
+func (h *hostFiles) slurp(ctx context.Context, names []string, limit int64) (
+	content map[string][]byte, failed map[string]error, err error) {
 	content, failed = make(map[string][]byte), make(map[string]error)
 	asked := make(map[string][]string)
 	var paths []string

@@ -11,17 +11,24 @@ import (
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 )
 
-// maxKeyring bounds one keyring file, in bytes; Debian's is 56 kB.
-const maxKeyring = 4 << 20
+// The bounds of one keyring file; Debian's has 56 kB.
+const (
+	maxKeyring = 4 << 20 // bytes
+	maxBlocks  = 64      // of armor
+)
 
 // readKeyring parses a keyring, binary or armored. Keys of kinds that nobody should
 // rely on any more are left out.
 func readKeyring(data []byte) (openpgp.EntityList, error) {
-	if !bytes.Contains(data, []byte("-----BEGIN PGP")) {
-		return openpgp.ReadKeyRing(bytes.NewReader(data))
-	}
 	var all openpgp.EntityList
-	for { // a file may hold several blocks
+	if !bytes.Contains(data, []byte("-----BEGIN PGP")) {
+		keys, err := openpgp.ReadKeyRing(bytes.NewReader(data))
+		if err != nil {
+			return nil, err
+		}
+		all = keys
+	}
+	for range maxBlocks { // one after the other
 		start := bytes.Index(data, []byte("-----BEGIN PGP"))
 		if start < 0 {
 			break

@@ -51,7 +51,8 @@ type onHost struct {
 	stem, ending string
 }
 
-func (l lists) search(ctx context.Context, sources []source, files map[string]snapshot.File, want []Want) (found Found, err error) {
+func (l lists) search(ctx context.Context, sources []source, files map[string]snapshot.File, want []Want) (
+	found Found, err error) {
 	blobs, failed, err := l.releases(ctx, sources, files)
 	if err != nil {
 		return found, err
@@ -85,7 +86,8 @@ func (l lists) search(ctx context.Context, sources []source, files map[string]sn
 }
 
 // releases reads the signed file of each source, nil where the host has none.
-func (l lists) releases(ctx context.Context, sources []source, files map[string]snapshot.File) (blobs [][]byte, failed []error, err error) {
+func (l lists) releases(ctx context.Context, sources []source, files map[string]snapshot.File) (
+	blobs [][]byte, failed []error, err error) {
 	var names []string
 	for _, s := range sources {
 		for _, name := range []string{"InRelease", "Release", "Release.gpg"} {

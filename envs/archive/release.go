@@ -32,7 +32,7 @@ type release struct {
 
 	date, validUntil time.Time // validUntil is zero where there is none
 	byHash           bool
-	noAll            bool              // indexes of each architecture hold those of "all" too
+	noAll            bool              // the indexes of each architecture hold the packages of "all"
 	files            map[string]listed // indexes of packages, by path below the suite's folder
 
 	signedBy []string // fingerprints of the primary keys, sorted
@@ -197,7 +197,8 @@ func parseRelease(r io.Reader) (*release, error) {
 		}
 		rel = &release{origin: s["origin"], label: s["label"], suite: s["suite"], codename: s["codename"],
 			byHash: isYes(s["acquire-by-hash"]),
-			noAll:  slices.Contains(s.fields("no-support-for-architecture-all"), "Packages")}
+			noAll: s["architectures"] != "" && !slices.Contains(s.fields("architectures"), "all") ||
+				slices.Contains(s.fields("no-support-for-architecture-all"), "Packages")}
 		if rel.date, err = parseDate(s["date"]); err != nil {
 			return fmt.Errorf("its date: %w", err)
 		}
@@ -291,5 +292,9 @@ func slugify(s string) string {
 	words := strings.FieldsFunc(strings.ToLower(s), func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '0' || r > '9') && r != '.'
 	})
-	return strings.Trim(strings.Join(words, "-"), ".-")
+	for i, w := range words {
+		words[i] = strings.Trim(w, ".")
+	}
+	words = slices.DeleteFunc(words, func(w string) bool { return w == "" })
+	return strings.Join(words, "-")
 }

@@ -347,6 +347,9 @@ func (t *transfer) receive(ctx context.Context, body io.Reader, watch *time.Time
 		if n > 0 {
 			watch.Reset(t.opts.Stall)
 			if t.sink.Size()+int64(n) > t.limit {
+				if t.size < 0 {
+					return fmt.Errorf("it is longer than %d bytes", t.limit)
+				}
 				return &SizeError{Want: t.limit, Got: t.sink.Size() + int64(n)}
 			}
 			if _, err := t.sink.Write(buf[:n]); err != nil {
