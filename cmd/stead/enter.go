@@ -114,7 +114,12 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 	if err := engine.Sweep(ctx, spec.Scratch); err != nil {
 		fmt.Fprintf(g.stderr, "clearing what a killed session left: %v\n", err)
 	}
-	result, err := engine.Run(ctx, spec, runtime.Stdio{In: os.Stdin, Out: g.stdout, Err: g.stderr})
+	if err := ctx.Err(); err != nil {
+		return notStarted(g, err)
+	}
+	// From here on signals are the command's, which may survive them: the engine
+	// passes them on.
+	result, err := engine.Run(context.WithoutCancel(ctx), spec, runtime.Stdio{In: os.Stdin, Out: g.stdout, Err: g.stderr})
 	for _, note := range result.Notes {
 		fmt.Fprintln(g.stderr, note)
 	}

@@ -10,8 +10,17 @@ import (
 )
 
 func main() {
-	// SIGHUP too: what was started in a terminal dies with it.
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	// SIGHUP too: what was started in a terminal dies with it, unless under nohup(1).
+	var heed []os.Signal
+	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
+		if !signal.Ignored(sig) {
+			heed = append(heed, sig)
+		}
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	if len(heed) > 0 {
+		ctx, stop = signal.NotifyContext(ctx, heed...)
+	}
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
 	"io"
-	"path"
 	"strings"
 	"text/tabwriter"
 
@@ -15,7 +13,6 @@ import (
 
 	"github.com/stead-env/stead/envs"
 	"github.com/stead-env/stead/envs/lock"
-	"github.com/stead-env/stead/envs/store"
 )
 
 type showFlags struct{ asJSON, delta, packages, changes bool }
@@ -192,73 +189,29 @@ func showChanges(g *globals, w *work, rel envs.Release, l *lock.Lock, asJSON boo
 	return err
 }
 
-// deltaEntry is one path of a delta.
-type deltaEntry struct {
-	Path   string `json:"path"`
-	Type   string `json:"type"` // file, folder, link, other; gone for a whiteout
-	Mode   string `json:"mode,omitempty"`
-	Owner  string `json:"owner,omitempty"`
-	Size   int64  `json:"size"`
-	Target string `json:"target,omitempty"`
-}
-
-// showDelta lists the delta's layer as it was stored.
+// showDelta lists what became of the host's paths at the snapshot, but for those
+// that come out of their package unchanged.
 func showDelta(ctx context.Context, g *globals, w *work, l *lock.Lock, asJSON bool) error {
-	d := l.Delta.Digest()
-	remote := store.Folder{Dir: w.fleet.Blobs()}
-	if err := remote.Fetch(ctx, w.config.Store, d); err != nil {
-		return fmt.Errorf("reading the delta of %s: %w", l.Release.Target, err)
+	if l.Review == nil {
+		return fmt.Errorf("showing the delta of %s@%d: the snapshot kept no review", l.Release.Target, l.Release.Number)
 	}
-	blob, err := w.config.Store.OpenBlob(d)
+	r, err := envs.LoadReview(ctx, w.config, digest.NewDigestFromEncoded(digest.SHA256, l.Review.SHA256))
 	if err != nil {
-		return err
-	}
-	defer blob.Close()
-	list := []deltaEntry{}
-	out := tabwriter.NewWriter(g.stdout, 0, 0, 2, ' ', tabwriter.AlignRight)
-	for r := tar.NewReader(blob); ; {
-		h, err := r.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("reading the delta of %s: %w", l.Release.Target, err)
-		}
-		e := describe(h)
-		if asJSON {
-			list = append(list, e)
-			continue
-		}
-		name := e.Path
-		if e.Target != "" {
-			name += " -> " + e.Target
-		}
-		fmt.Fprintf(out, "%s\t%s\t%s\t %s\t %s\n", e.Mode, e.Owner, envs.Bytes(e.Size), e.Type, clean(name))
+		return fmt.Errorf("showing the delta of %s@%d: %w", l.Release.Target, l.Release.Number, err)
 	}
 	if asJSON {
-		return g.printJSON(list)
+		return g.printJSON(r)
+	}
+	out := tabwriter.NewWriter(g.stdout, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(out, "FATE\tCLASS\tSIZE\tPATH\tREASON")
+	for _, d := range r.Decisions {
+		fmt.Fprintf(out, "%s\t%s\t%s\t/%s\t%s\n", d.Action, d.Class, envs.Bytes(d.Size), clean(d.Path), clean(d.Reason))
+	}
+	for _, left := range r.Left {
+		fmt.Fprintf(out, "left\t%s\t%s\t/%s\t%d files: %s\n", left.Class, envs.Bytes(left.Bytes), clean(left.Path), left.Files, clean(left.Reason))
+	}
+	for _, left := range r.Unreadable {
+		fmt.Fprintf(out, "left\t\t%s\t/%s\tcould not be read: %s\n", envs.Bytes(left.Bytes), clean(left.Path), clean(left.Reason))
 	}
 	return out.Flush()
-}
-
-// describe reads a tar header as the OCI image layer format has it: a file named
-// .wh.NAME stands for the absence of NAME.
-func describe(h *tar.Header) deltaEntry {
-	e := deltaEntry{Path: "/" + strings.Trim(path.Clean(h.Name), "/"), Size: h.Size, Target: h.Linkname,
-		Mode: fmt.Sprintf("%04o", h.Mode&0o7777), Owner: fmt.Sprintf("%d:%d", h.Uid, h.Gid), Type: "other"}
-	switch h.Typeflag {
-	case tar.TypeReg:
-		e.Type = "file"
-	case tar.TypeLink:
-		e.Type = "hard link"
-	case tar.TypeDir:
-		e.Type = "folder"
-	case tar.TypeSymlink:
-		e.Type = "link"
-	}
-	dir, base := path.Split(e.Path)
-	if gone, ok := strings.CutPrefix(base, ".wh."); ok && h.Typeflag == tar.TypeReg {
-		return deltaEntry{Path: path.Join(dir, gone), Type: "gone"}
-	}
-	return e
 }

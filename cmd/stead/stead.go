@@ -14,16 +14,12 @@ import (
 	"github.com/stead-env/stead/envs/store"
 )
 
-// The exit codes. enter and run give the command's own, and these for what went
-// wrong before there was one, as shells and other container tools do.
+// The exit codes. enter and run give the command's own, and runtime's for what went
+// wrong before there was one.
 const (
 	exitError    = 1
 	exitUsage    = 2
 	exitNegative = 3 // an answer was asked for, and it is no
-
-	exitNotStarted    = 125
-	exitNotExecutable = 126
-	exitNotFound      = 127
 )
 
 // usageError is a command line that can't be meant.
