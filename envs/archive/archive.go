@@ -23,8 +23,6 @@ type Want struct {
 	Architecture string // "amd64", "all"
 }
 
-func (w Want) String() string { return w.Name + " " + w.Version + " " + w.Architecture }
-
 // Candidate is a package file that goes by the wanted name, version and
 // architecture. Whether it is what is installed remains to be proved.
 type Candidate struct {

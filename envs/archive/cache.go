@@ -40,13 +40,17 @@ func (c cache) Locate(ctx context.Context, want []Want) (found Found, err error)
 	}
 	slices.Sort(paths)
 	err = c.Host.Read(ctx, slices.Compact(paths), func(p string, r io.Reader, err error) error {
-		if err != nil {
+		var d digest.Digest
+		var size int64
+		if err == nil {
+			d, size, err = keep(ctx, c.Store, r)
+		}
+		switch {
+		case errors.As(err, new(*sinkError)) || ctx.Err() != nil:
+			return fmt.Errorf("storing /%s: %w", p, err)
+		case err != nil:
 			c.note("reading /%s: %v", p, err)
 			return nil
-		}
-		d, size, err := keep(ctx, c.Store, r)
-		if err != nil {
-			return fmt.Errorf("storing /%s: %w", p, err)
 		}
 		found.Candidates = append(found.Candidates, Candidate{Want: wanted[p], Size: size, SHA256: d.Encoded(), HostPath: p})
 		return nil
@@ -54,13 +58,15 @@ func (c cache) Locate(ctx context.Context, want []Want) (found Found, err error)
 	return found, err
 }
 
+// keep stores whatever r gives. A *sinkError is the store's failure, others are the
+// host's.
 func keep(ctx context.Context, st *store.Store, r io.Reader) (digest.Digest, int64, error) {
 	w, err := st.NewBlob()
 	if err != nil {
-		return "", 0, err
+		return "", 0, &sinkError{err}
 	}
 	defer w.Close() //nolint:errcheck // drops what was not committed
-	n, err := io.Copy(w, io.LimitReader(r, maxPackage+1))
+	n, err := io.Copy(guard{w}, io.LimitReader(r, maxPackage+1))
 	if err == nil && n > maxPackage {
 		err = fmt.Errorf("it is longer than %d bytes", int64(maxPackage))
 	}
@@ -68,7 +74,10 @@ func keep(ctx context.Context, st *store.Store, r io.Reader) (digest.Digest, int
 		return "", 0, err
 	}
 	d, err := w.Commit(ctx, "")
-	return d, n, err
+	if err != nil {
+		return "", 0, &sinkError{err}
+	}
+	return d, n, nil
 }
 
 // mark says of candidates that aren't in the store yet where the host may have

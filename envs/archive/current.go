@@ -86,7 +86,7 @@ func (c current) release(ctx context.Context, s source) (*release, error) {
 	}
 	var errs []error
 	for _, base := range bases {
-		blob, err := signedFile(ctx, get, strings.TrimRight(base, "/")+"/"+s.base())
+		blob, err := signedFile(ctx, get, strings.TrimRight(base, "/")+"/"+escapePath(s.dir()))
 		if err != nil {
 			errs = append(errs, err)
 			continue
@@ -159,7 +159,7 @@ func (c current) overNetwork(ctx context.Context, url string) ([]byte, error) {
 // index searches one index, in the best compression that there is.
 func (c current) index(ctx context.Context, s source, rel *release, stem string, want map[Want]bool) ([]hit, error) {
 	if dir, ok := s.local(); ok {
-		return c.hostIndex(ctx, path.Join(dir, s.base(), stem), rel, stem, want)
+		return c.hostIndex(ctx, path.Join(dir, s.dir(), stem), rel, stem, want)
 	}
 	var err error
 	for _, e := range endings {
@@ -199,7 +199,7 @@ func (c current) ensure(ctx context.Context, s source, rel *release, name string
 	var urls []string
 	for _, base := range slices.Concat([]string{s.uri}, c.mirrors(s)) {
 		for _, n := range names {
-			urls = append(urls, strings.TrimRight(base, "/")+"/"+escapePath(s.base()+n))
+			urls = append(urls, strings.TrimRight(base, "/")+"/"+escapePath(s.dir()+n))
 		}
 	}
 	file := File{Name: s.suite + " " + name, Digest: l.digest(), Size: l.size, URLs: urls}

@@ -24,7 +24,7 @@ type source struct {
 	siblings   []string // other URIs that the host says hold the same
 }
 
-// base is the folder of the suite's Release, below the URI.
+// base is the folder of the suite's Release below the URI, as apt spells it.
 func (s source) base() string {
 	switch {
 	case s.suite == "/":
@@ -36,9 +36,10 @@ func (s source) base() string {
 	}
 }
 
-func (s source) flat() bool { return strings.HasSuffix(s.suite, "/") }
+// dir is base as one asks a server for it.
+func (s source) dir() string { return strings.TrimPrefix(s.base(), "./") }
 
-func (s source) scheme() string { scheme, _, _ := strings.Cut(s.uri, ":"); return scheme }
+func (s source) flat() bool { return strings.HasSuffix(s.suite, "/") }
 
 // local is the path of a file: or copy: archive in the host's own root.
 func (s source) local() (path string, ok bool) {
