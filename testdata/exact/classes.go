@@ -24,7 +24,7 @@ var neverKept = patterns(
 	`etc/(passwd|group|shadow|gshadow|subuid|subgid)-?`,
 	`etc/(machine-id|hostname|mailname|hosts|resolv.conf|fstab|crypttab|mtab)`, `etc/iscsi/.*`,
 	`var/lib/dbus/machine-id`, `etc/ssh/ssh_host_.*`, `etc/ssl/private/.+`, `etc/pki/tls/private/.+`,
-	`etc/sudoers\.d/.+`, `etc/apt/auth\.conf(\.d/.+)?`, `etc/NetworkManager/system-connections/.+`,
+	`etc/sudoers\.d/.+`, `etc/security/opasswd`, `etc/apt/auth\.conf(\.d/.+)?`, `etc/NetworkManager/system-connections/.+`,
 	`etc/letsencrypt/.*`, `etc/krb5\.keytab`, `etc/(wireguard|openvpn)/.*`, `etc/ppp/.*-secrets`,
 	`(.*/)?\.(netrc|pgpass|my\.cnf)`, `(.*/)?\.(ssh|aws|kube|docker|gnupg)(/.*)?`,
 )
@@ -33,7 +33,7 @@ var neverKept = patterns(
 var noise = patterns(
 	`(.*/)?__pycache__(/.*)?`, `.*\.pyc`, `(.*/)?\.(bash|python|psql|lesshs)_?(history|t)`,
 	`var/cache/.*`, `var/log/.*`, `var/lib/apt/lists/.*`, `etc/\.pwd\.lock`, `etc/apt/.*~`,
-	`var/lib/dpkg/(lock.*|triggers/Lock|.*-old|available|updates/.*|parts/.*|tmp\.ci.*)`,
+	`var/lib/dpkg/(lock.*|triggers/(Lock|Unincorp)|.*-old|available|updates/.*|parts/.*|tmp\.ci.*)`,
 )
 
 // Paths outside of every package that belong to the software all the same.
