@@ -2,6 +2,7 @@ package runtime
 
 import (
 	"fmt"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -17,6 +18,8 @@ type Placement struct {
 	// PID is the path of a PID namespace to join; "" makes one.
 	PID    string
 	Cgroup string // path of the session's cgroup
+	// Rows and Columns are the terminal's size at the start, where there is one.
+	Rows, Columns uint
 }
 
 // OCI builds the OCI runtime specification of a session. The mounts of spec must
@@ -34,12 +37,17 @@ func OCI(spec Spec, at Placement) (*specs.Spec, error) {
 		return nil, err
 	}
 	umask := spec.Umask
+	var size *specs.Box
+	if spec.Terminal && at.Rows > 0 {
+		size = &specs.Box{Height: at.Rows, Width: at.Columns}
+	}
 	s := &specs.Spec{
 		Version:  "1.0.2",
 		Hostname: spec.Hostname,
 		Root:     &specs.Root{Path: at.Root},
 		Process: &specs.Process{
 			Terminal:     spec.Terminal,
+			ConsoleSize:  size,
 			User:         specs.User{UID: spec.UID, GID: spec.GID, Umask: &umask, AdditionalGids: spec.Groups},
 			Args:         spec.Command,
 			Env:          spec.Env,
@@ -136,18 +144,18 @@ func mounts(spec Spec) []specs.Mount {
 	for _, m := range spec.Mounts {
 		options := []string{"rbind", "rprivate"}
 		if m.ReadOnly {
-			options = readOnlyBind()
+			options = readOnlyBind(m.Source)
 		}
 		list = append(list, specs.Mount{Destination: m.Target, Type: "bind", Source: m.Source, Options: options})
 	}
 	return list
 }
 
-// readOnlyBind are the options of a read-only mount. Making mounts below it
+// readOnlyBind are the options of a read-only mount. Making mounts below a folder
 // read-only too takes mount_setattr(2), Linux 5.12; without it they are left out.
-func readOnlyBind() []string {
-	err := unix.MountSetattr(-1, "", unix.AT_EMPTY_PATH, &unix.MountAttr{})
-	if err == unix.ENOSYS {
+func readOnlyBind(source string) []string {
+	info, err := os.Stat(source)
+	if err != nil || !info.IsDir() || unix.MountSetattr(-1, "", 0, &unix.MountAttr{}) == unix.ENOSYS {
 		return []string{"bind", "ro", "rprivate"}
 	}
 	return []string{"rbind", "ro", "rro", "rprivate"}

@@ -135,13 +135,15 @@ func (s *suite) open(t *testing.T, args ...string) *terminal {
 	var err error
 	term.master, err = pty.StartWithSize(term.cmd, &pty.Winsize{Rows: 33, Cols: 111})
 	must(t, err)
+	// A pty isn't read with a deadline: a session that hangs is killed instead.
+	guard := time.AfterFunc(20*time.Second, func() { term.cmd.Process.Kill() })
+	t.Cleanup(func() { guard.Stop() })
 	return term
 }
 
 // expect reads until text comes.
 func (term *terminal) expect(text string) {
 	term.t.Helper()
-	term.master.SetReadDeadline(time.Now().Add(20 * time.Second))
 	buf := make([]byte, 4096)
 	for !strings.Contains(term.seen.String(), text) {
 		n, err := term.master.Read(buf)
@@ -169,12 +171,12 @@ func (term *terminal) exit(want int) {
 }
 
 func (s *suite) terminal(t *testing.T) {
-	term := s.open(t, "bash", "-c", `trap 'stty size' WINCH; [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && stty size; while :; do sleep 0.02; done`)
+	term := s.open(t, "bash", "-c", `trap 'stty size' WINCH; trap 'exit 99' INT; [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && stty size; while :; do sleep 0.02; done`)
 	term.expect("33 111")
 	must(t, pty.Setsize(term.master, &pty.Winsize{Rows: 44, Cols: 99}))
 	term.expect("44 99")
 	term.write("\x03")
-	term.exit(130)
+	term.exit(99)
 
 	term = s.open(t, "bash", "-c", "echo up; exec sleep 600")
 	term.expect("up")

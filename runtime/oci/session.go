@@ -121,6 +121,9 @@ func (s *session) start(binary string, spec runtime.Spec, std *streams) error {
 	if err := enterNamespace(); err != nil {
 		return err
 	}
+	if err := trimCgroups(); err != nil {
+		return err
+	}
 	unix.Umask(0o022) // this thread's alone since unshare(2): for mount points
 	if err := s.overlay(spec); err != nil {
 		return err
@@ -142,6 +145,9 @@ func (s *session) start(binary string, spec runtime.Spec, std *streams) error {
 		return err
 	}
 	at := runtime.Placement{Root: s.root, PID: s.anchor.namespace(), Cgroup: "/" + s.id}
+	if size, err := unix.IoctlGetWinsize(int(std.in.Fd()), unix.TIOCGWINSZ); err == nil {
+		at.Rows, at.Columns = uint(size.Row), uint(size.Col)
+	}
 	config, err := runtime.OCI(spec, at)
 	if err != nil {
 		return err

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/stead-env/stead/runtime"
 	"golang.org/x/sys/unix"
@@ -69,27 +68,6 @@ func remove(dir string) error {
 		return fmt.Errorf("clearing the session %s: %w", dir, err)
 	}
 	return os.Remove(dir + lockSuffix)
-}
-
-// removeCgroup removes the cgroups of that name: one where there is version 2
-// alone, one in each hierarchy of version 1.
-func removeCgroup(name string) error {
-	paths := []string{filepath.Join("/sys/fs/cgroup", name)}
-	more, _ := filepath.Glob(filepath.Join("/sys/fs/cgroup/*", name))
-	var err error
-	for _, p := range append(paths, more...) {
-		// Busy for a moment after the last process in it ended.
-		for range 100 {
-			if err = unix.Rmdir(p); err != unix.EBUSY {
-				break
-			}
-			time.Sleep(time.Millisecond)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("removing %s: %w", p, err)
-		}
-	}
-	return nil
 }
 
 // Sweep clears the sessions in scratch whose process is gone.
