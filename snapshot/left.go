@@ -27,7 +27,7 @@ type leftKey struct {
 }
 
 func newLeftovers() *leftovers {
-	return &leftovers{rows: map[leftKey]*Left{}, depth: 4}
+	return &leftovers{rows: map[leftKey]*Left{}, depth: 3}
 }
 
 func (l *leftovers) add(f File, class Class, reason string) {

@@ -101,7 +101,7 @@ func (s *survey) see(f File, err error) error {
 		s.progress.Report(Event{Stage: "listing", Item: f.Path, Done: s.seen, Unit: "files"})
 	}
 	if err != nil {
-		if again := s.unread(f, err); again || f.Type == 0 {
+		if s.unread(f, err); f.Type == 0 {
 			return nil
 		}
 	}
@@ -152,18 +152,18 @@ func (s *survey) stands(e *Entry) bool {
 
 func (s *survey) leave(e Entry) { s.left.add(e.File, e.Class, e.Reason) }
 
-// unread notes a path that could not be read, and reports whether it came before:
-// a folder comes again when its listing breaks off.
-func (s *survey) unread(f File, err error) bool {
-	if s.shut[f.Path] {
-		return true
-	}
-	again := f.Type == Dir && len(s.kept) > 0 && slices.ContainsFunc(s.kept, func(e Entry) bool { return e.Path == f.Path })
-	if len(s.unreadable) < maxShut {
+// unread notes a path that could not be read, once: a folder comes again when its
+// listing breaks off.
+func (s *survey) unread(f File, err error) {
+	switch {
+	case s.shut[f.Path]:
+	case len(s.unreadable) < maxShut:
 		s.shut[f.Path] = true
 		s.unreadable = append(s.unreadable, Left{Path: f.Path, Reason: err.Error(), Files: 1, Bytes: f.Size})
+	default:
+		last := &s.unreadable[maxShut-1]
+		last.Reason, last.Files = "so many paths can't be read that this row stands for the rest", last.Files+1
 	}
-	return again
 }
 
 func base(p string) string { return p[strings.LastIndexByte(p, '/')+1:] }
@@ -221,8 +221,8 @@ func (s *survey) settle(ctx context.Context, host Host) error {
 func (s *survey) decide(e *Entry) bool {
 	owned := e.Path == "." || s.owned[e.Path]
 	switch {
-	case e.Class == Secret && owned && e.Type == Dir:
-		e.Class, e.Reason = Owned, "" // a folder has no content: what is in it is secret
+	case owned && e.Type == Dir:
+		e.Class, e.Reason = Owned, "" // a folder has no content: only what is in it may be secret or noise
 		return true
 	case e.Class == Noise || e.Class == Secret:
 		return owned || s.stands(e)

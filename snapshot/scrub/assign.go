@@ -9,7 +9,7 @@ import (
 // Names that say their value is a secret, at the end of a longer name or alone.
 const secretName = `(?:pass(?:word|wd|phrase|code|w)?|pwd|secret|secret[_.-]?key(?:[_.-]?base)?|api[_.-]?key|apikey|` +
 	`access[_.-]?key|access[_.-]?token|auth[_.-]?token|auth[_.-]?key|private[_.-]?key|client[_.-]?key[_.-]?data|bearer[_.-]?token|` +
-	`encryption[_.-]?key|signing[_.-]?key|token|preshared[_.-]?key|psk|bindpw|rootpw|credentials?|db[_.-]?pass|smtp[_.-]?pass|` +
+	`encryption[_.-]?key|signing[_.-]?key|token|preshared[_.-]?key|psk|bindpw|rootpw|db[_.-]?pass|smtp[_.-]?pass|` +
 	`ssl[_.-]?pass|ftp[_.-]?pass|mail[_.-]?pass|user[_.-]?pass|connectionstring)`
 
 var (
@@ -26,7 +26,9 @@ var (
 	// scheme://user:password@host
 	address = regexp.MustCompile(`^://([^/\s:@"'<>]{0,100}):([^/\s@"'<>]{1,256})@[A-Za-z0-9\[._-]`)
 
-	hint = regexp.MustCompile(`(?i)pass|pwd|secret|token|key|psk|bindpw|rootpw|credential|masterauth|connectionstring|authorization|authtok`)
+	xmlComment = regexp.MustCompile(`(?s)<!--.*?-->`)
+
+	hint = regexp.MustCompile(`(?i)pass|pwd|secret|token|key|psk|bindpw|rootpw|masterauth|connectionstring|authorization|authtok`)
 )
 
 func patterns() []string {
@@ -42,7 +44,8 @@ var placeholders = wordSet(`password passwd pass pwd secret token key user usern
 	changeme change_me changeit example sample test none null nil undefined empty true false yes no on off 0 1 default
 	required optional sufficient requisite include files compat systemd sss ldap nis db dns winbind prompt ask
 	interactive never always enabled disabled auto string str int bool file env plain login md5 sha256 sha512 crypt
-	scram-sha-256 peer trust ident reject stdin hidden text auth redacted masked removed foo bar baz foobar xxx any all`)
+	scram-sha-256 peer trust ident reject stdin hidden text auth redacted masked removed foo bar baz foobar xxx any all
+	pass:insta pserver:anoncvs anoncvs anonymous`)
 
 func wordSet(s string) map[string]bool {
 	m := map[string]bool{}
@@ -55,7 +58,13 @@ func wordSet(s string) map[string]bool {
 // assignment looks for settings that hold a secret, a line at a time; what is
 // commented out is documentation, more often than not.
 func assignment(b []byte) string {
+	if bytes.Contains(b, []byte("<!--")) {
+		b = xmlComment.ReplaceAll(b, nil)
+	}
 	for line := range bytes.SplitSeq(b, []byte("\n")) {
+		if i := bytes.Index(line, []byte(" #")); i >= 0 {
+			line = line[:i]
+		}
 		line = bytes.TrimSpace(line)
 		if len(line) < 5 || comment(line) || !hint.Match(line) {
 			continue
@@ -66,6 +75,9 @@ func assignment(b []byte) string {
 				continue
 			}
 			if name := line[m[0]:m[2]]; bytes.IndexByte(name, ',') >= 0 && !bytes.HasPrefix(line, []byte("define(")) {
+				continue
+			}
+			if prose(line, m) {
 				continue
 			}
 			if realValue(line[m[2]:m[3]]) {
@@ -82,6 +94,14 @@ func assignment(b []byte) string {
 		}
 	}
 	return ""
+}
+
+// prose tells "Password: Please enter it" from YAML, which has one word there or
+// quotes.
+func prose(line []byte, m []int) bool {
+	colon := bytes.HasSuffix(bytes.TrimRight(line[m[0]:m[2]], " \t"), []byte(":"))
+	return colon && line[m[2]] != '"' && line[m[2]] != '\'' && bytes.ContainsAny(line[m[3]:], " \t") &&
+		!bytes.HasSuffix(line[:m[3]], []byte(","))
 }
 
 func comment(line []byte) bool {

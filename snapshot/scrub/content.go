@@ -22,7 +22,7 @@ const (
 // configuration, for assignments of a password. Anything else is searched for
 // complete private keys only: programs hold the words around one.
 func (r *Rules) Content(path string, content io.Reader) (string, error) {
-	if g, ok := r.kept(path); ok && g.exact {
+	if r.named(path) {
 		return "", nil
 	}
 	buf := make([]byte, 0, window+overlap)
@@ -79,7 +79,7 @@ func isText(b []byte) bool {
 }
 
 // sourceCode are the extensions of files whose assignments are not settings.
-var sourceCode = strings.Fields(`c h cc cpp hpp cxx go rs java kt scala cs swift m py pyi pl pm pod t rb erb lua tcl r jl hs ml
+var sourceCode = strings.Fields(`c h cc cpp hpp cxx tcc go rs java kt scala cs swift m py pyi pl pm pod t rb erb lua tcl r jl hs ml
 	mli el lisp scm clj ex exs erl js mjs cjs ts tsx jsx vue css scss html htm xhtml xsl xsd dtd rng md rst txt tex bib po pot
 	mo svg awk sed vim diff patch map sql ipynb proto g4 y l f f90 pas asm s in am ac m4 cmake 1 2 3 4 5 6 7 8 9 gz`)
 
@@ -94,15 +94,16 @@ var isSource = func() map[string]bool {
 // isConfig reports whether a file's assignments are settings: what lies in etc,
 // or is called like configuration, and isn't documentation.
 func isConfig(path string) bool {
-	for _, doc := range []string{"usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/share/perl/", "usr/share/info/"} {
+	for _, doc := range []string{"usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/share/perl/", "usr/share/info/",
+		"usr/share/bash-completion/", "usr/share/lintian/", "usr/include/", "etc/bash_completion.d/"} {
 		if strings.HasPrefix(path, doc) {
 			return false
 		}
 	}
 	name := path[strings.LastIndexByte(path, '/')+1:]
 	dot := strings.LastIndexByte(name, '.')
-	if dot < 0 {
-		return true
+	if dot < 0 { // a program more often than not, where programs are
+		return !strings.HasPrefix(path, "usr/") || strings.HasPrefix(path, "usr/local/")
 	}
 	return !isSource[strings.ToLower(name[dot+1:])]
 }

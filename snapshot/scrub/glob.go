@@ -12,7 +12,6 @@ import (
 type glob struct {
 	pattern string // as written
 	literal string // what precedes the first wildcard, without the leading slash
-	exact   bool   // there is no wildcard
 	re      *regexp.Regexp
 }
 
@@ -26,12 +25,11 @@ func newGlob(p string) (glob, error) {
 		return glob{}, fmt.Errorf("pattern %.40q… is too long", p)
 	}
 	g := glob{pattern: p}
-	p = strings.TrimSuffix(strings.TrimPrefix(p, "/"), "/")
+	p = strings.TrimPrefix(strings.TrimSuffix(strings.TrimSuffix(p, "/"), "/**"), "/") // below it matches anyway
 	g.literal = p
 	if i := strings.IndexAny(p, "*?[\\"); i >= 0 {
 		g.literal = p[:i]
 	}
-	g.exact = g.literal == p
 	// A path is a byte string: (?s) lets . match a newline, and names that are
 	// not UTF-8 match . a byte at a time.
 	var err error
@@ -75,15 +73,19 @@ func (g glob) match(path string) bool {
 	return strings.HasPrefix(path, g.literal) && g.re.MatchString(path)
 }
 
+// names reports whether a pattern is the very path.
+func (g glob) names(path string) bool { return g.pattern == "/"+path }
+
 // answers reports whether a pattern is as specific as a rule that says secret.
-func (g glob) answers(rulePattern string) bool {
-	if g.exact {
+func (g glob) answers(path, rulePattern string) bool {
+	if g.names(path) {
 		return true
 	}
 	literal := strings.TrimPrefix(rulePattern, "/")
-	if i := strings.IndexAny(literal, "*?["); i >= 0 {
+	if i := strings.IndexAny(literal, "*?[+!"); i >= 0 {
 		literal = literal[:i]
 	}
+	literal = strings.TrimSuffix(literal, "/")
 	return literal != "" && strings.HasPrefix(g.literal, literal)
 }
 

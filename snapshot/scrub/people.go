@@ -19,7 +19,7 @@ import (
 //
 // and asks with nil and no owners whether anything stands for a path at all.
 func (r *Rules) Stands(path string, content []byte, keeps snapshot.Owners) ([]byte, string, bool) {
-	if g, ok := r.kept(path); ok && g.exact {
+	if r.named(path) {
 		return nil, "", false
 	}
 	switch path {

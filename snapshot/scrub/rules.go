@@ -89,7 +89,7 @@ func (r *Rules) Path(path string, t snapshot.Type) (snapshot.Class, string) {
 		return "", ""
 	}
 	for _, g := range r.keep {
-		if g.match(path) && (found.class != snapshot.Secret || g.answers(found.pattern)) {
+		if g.match(path) && (found.class != snapshot.Secret || g.answers(path, found.pattern)) {
 			return "", ""
 		}
 	}
@@ -104,6 +104,16 @@ func (r *Rules) kept(path string) (glob, bool) {
 		}
 	}
 	return glob{}, false
+}
+
+// named reports whether a pattern to keep is the very path.
+func (r *Rules) named(path string) bool {
+	for _, g := range r.keep {
+		if g.names(path) {
+			return true
+		}
+	}
+	return false
 }
 
 // Place implements snapshot.Rules.
