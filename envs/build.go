@@ -40,11 +40,9 @@ type BuildError struct {
 }
 
 func (e *BuildError) Error() string {
-	return fmt.Sprintf("building for %s: %s ended with exit code %d", e.Target, commandText(e.Command), e.Code)
+	return fmt.Sprintf("building for %s: %s ended with exit code %d; its output is in %s",
+		e.Target, commandText(e.Command), e.Code, e.Log)
 }
-
-// Hint says where to look.
-func (e *BuildError) Hint() string { return "its output is in " + e.Log }
 
 // commandText is a command for people, quoted where a word needs it.
 func commandText(words []string) string {
@@ -218,6 +216,7 @@ func (r *builder) commands(ctx context.Context, build Build) error {
 		if _, err := fmt.Fprintf(r.log, "+ %s\n", commandText(step.command)); err != nil {
 			return fmt.Errorf("writing %s: %w", r.log.Name(), err)
 		}
+		r.cfg.Progress.Note("building", fmt.Sprintf("%s: %s", r.made.Release, commandText(step.command)))
 		result, err := r.engine.Run(ctx, spec, runtime.Stdio{Out: r.out, Err: r.out})
 		for _, note := range result.Notes {
 			r.cfg.Progress.Note("building", note)

@@ -134,7 +134,8 @@ func (m *meter) endStage(now time.Time) {
 	m.clear()
 	took := now.Sub(m.begun)
 	if m.mode == progressLines && m.last.Stage != "" && took >= quick {
-		m.write(fmt.Sprintf("%s: %s in %.1f s\n", m.last.Stage, count(m.last.Done, 0, m.last.Unit), took.Seconds()))
+		done := strings.TrimSpace(count(m.last.Done, 0, m.last.Unit) + fmt.Sprintf(" in %.1f s", took.Seconds()))
+		m.write(m.last.Stage + ": " + done + "\n")
 	}
 }
 
@@ -166,7 +167,7 @@ func (m *meter) draw(now time.Time) {
 
 func (m *meter) text(now time.Time) string {
 	e := m.last
-	s := e.Stage + " " + count(e.Done, e.Total, e.Unit)
+	s := strings.TrimSpace(e.Stage + " " + count(e.Done, e.Total, e.Unit))
 	if took := now.Sub(m.begun); took >= quick && e.Done > 0 {
 		rate := int64(float64(e.Done) / took.Seconds())
 		if e.Unit == "bytes" {
@@ -180,6 +181,8 @@ func (m *meter) text(now time.Time) string {
 
 func count(done, total int64, unit string) string {
 	switch {
+	case done == 0 && total == 0:
+		return ""
 	case unit == "bytes" && total > 0:
 		return envs.Bytes(done) + " of " + envs.Bytes(total)
 	case unit == "bytes":
