@@ -6,6 +6,7 @@ import (
 	"compress/bzip2"
 	"compress/gzip"
 	"compress/zlib"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -22,6 +23,7 @@ import (
 // scanSecrets reads every file below the folders, as it is and decompressed, and reports
 // each one that holds a planted secret.
 func scanSecrets(w io.Writer, planted []secret, dirs []string) (bool, error) {
+	c := &scanner{pattern: newPattern(planted)}
 	paths := make(chan string)
 	var (
 		group sync.WaitGroup
@@ -32,7 +34,7 @@ func scanSecrets(w io.Writer, planted []secret, dirs []string) (bool, error) {
 	for range 4 {
 		group.Go(func() {
 			for path := range paths {
-				hits, err := scanFile(path, planted)
+				hits, err := c.file(path)
 				lock.Lock()
 				for _, s := range hits {
 					found++
@@ -67,46 +69,50 @@ func scanSecrets(w io.Writer, planted []secret, dirs []string) (bool, error) {
 	return found == 0 && files > 0, errors.Join(errs...)
 }
 
-func scanFile(path string, planted []secret) ([]secret, error) {
+// scanner remembers what it has unpacked: stores share most of their package files.
+type scanner struct {
+	pattern  *pattern
+	unpacked sync.Map // by SHA-256
+}
+
+func (c *scanner) file(path string) (map[string]secret, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
 	hits := map[string]secret{}
-	err = search(f, planted, hits, 3)
-	var all []secret
-	for _, s := range hits {
-		all = append(all, s)
+	raw := &finder{pattern: c.pattern, hits: hits}
+	head := make([]byte, 8)
+	if n, _ := f.ReadAt(head, 0); decoder(head[:n]) == nil {
+		_, err := io.Copy(raw, f)
+		return hits, err
 	}
-	return all, err
+	sum := sha256.New()
+	if _, err := io.Copy(io.MultiWriter(raw, sum), f); err != nil {
+		return nil, err
+	}
+	if _, done := c.unpacked.LoadOrStore(string(sum.Sum(nil)), true); done {
+		return hits, nil
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	c.unpack(f, hits, 3)
+	return hits, nil
 }
 
-// search looks for secrets in a stream, and in what it decompresses or unpacks to.
-func search(r io.Reader, planted []secret, hits map[string]secret, depth int) error {
-	in := bufio.NewReaderSize(r, 1<<20)
+// unpack looks for secrets in what a stream decompresses or unpacks to. What turns out
+// to be something else is no hiding place.
+func (c *scanner) unpack(r io.Reader, hits map[string]secret, depth int) {
+	in := bufio.NewReaderSize(r, 1<<18)
 	head, _ := in.Peek(8)
 	inner := decoder(head)
 	if inner == nil || depth == 0 {
-		_, err := io.Copy(&finder{planted: planted, hits: hits}, in)
-		return err
+		_, _ = io.Copy(&finder{pattern: c.pattern, hits: hits}, in)
+		return
 	}
-	pipeIn, pipeOut := io.Pipe()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		// What doesn't decompress is no hiding place, but all of the raw stream has to be read.
-		_ = inner(pipeIn, func(r io.Reader) error { return search(r, planted, hits, depth-1) })
-		_, _ = io.Copy(io.Discard, pipeIn)
-	}()
-	raw := map[string]secret{}
-	_, err := io.Copy(io.MultiWriter(&finder{planted: planted, hits: raw}, pipeOut), in)
-	pipeOut.Close()
-	<-done
-	for k, s := range raw {
-		hits[k] = s
-	}
-	return err
+	_ = inner(in, func(r io.Reader) error { c.unpack(r, hits, depth-1); return nil })
 }
 
 type opener func(r io.Reader, then func(io.Reader) error) error
@@ -179,24 +185,63 @@ func eachMember(r io.Reader, then func(io.Reader) error) error {
 	}
 }
 
-// finder is a writer that looks for secrets, also where they lie across two writes.
-type finder struct {
+// pattern looks for many secrets at once, as Wu and Manber do ("A fast algorithm for
+// multi-pattern searching", 1994): only the first bytes of each count, as many as the
+// shortest has, and pairs of bytes that are in none are jumped over.
+type pattern struct {
 	planted []secret
+	length  int
+	jump    [1 << 16]int
+}
+
+func newPattern(planted []secret) *pattern {
+	p := &pattern{planted: planted, length: len(planted[0].marker)}
+	for _, s := range planted {
+		p.length = min(p.length, len(s.marker))
+	}
+	for i := range p.jump {
+		p.jump[i] = p.length - 1
+	}
+	for _, s := range planted {
+		for i := 1; i < p.length; i++ {
+			pair := int(s.marker[i-1])<<8 | int(s.marker[i])
+			p.jump[pair] = min(p.jump[pair], p.length-1-i)
+		}
+	}
+	return p
+}
+
+func (p *pattern) find(b []byte, hits map[string]secret) {
+	for at := p.length - 1; at < len(b); {
+		jump := p.jump[int(b[at-1])<<8|int(b[at])]
+		if jump > 0 {
+			at += jump
+			continue
+		}
+		for _, s := range p.planted {
+			if bytes.HasPrefix(b[at-p.length+1:], s.marker[:p.length]) {
+				hits[string(s.marker)] = s
+			}
+		}
+		at++
+	}
+}
+
+// finder is a writer that looks for secrets, also where they lie across writes.
+type finder struct {
+	pattern *pattern
 	hits    map[string]secret
 	tail    []byte
 }
 
 func (f *finder) Write(p []byte) (int, error) {
-	const longest = 256
-	edge := append(f.tail, p[:min(len(p), longest)]...)
-	for _, s := range f.planted {
-		if bytes.Contains(p, s.marker) || bytes.Contains(edge, s.marker) {
-			f.hits[string(s.marker)] = s
-		}
-	}
-	if len(p) >= longest {
+	keep := f.pattern.length - 1
+	edge := append(f.tail, p[:min(len(p), keep)]...)
+	f.pattern.find(edge, f.hits)
+	f.pattern.find(p, f.hits)
+	if len(p) >= keep {
 		edge = p
 	}
-	f.tail = bytes.Clone(edge[max(0, len(edge)-longest):])
+	f.tail = bytes.Clone(edge[max(0, len(edge)-keep):])
 	return len(p), nil
 }
