@@ -68,3 +68,17 @@ func removeCgroup(name string) error {
 	}
 	return nil
 }
+
+// sweepCgroups removes empty cgroups of sessions whose folder is gone: a runtime
+// that outlived its session by a moment can leave one. A session that is starting
+// puts its command into its cgroup within less than a minute.
+func sweepCgroups() {
+	for _, pattern := range []string{prefix + "*", "*/" + prefix + "*"} {
+		paths, _ := filepath.Glob(filepath.Join(cgroupRoot, pattern))
+		for _, p := range paths {
+			if info, err := os.Stat(p); err == nil && time.Since(info.ModTime()) > time.Minute {
+				unix.Rmdir(p) // refused where a process is in it
+			}
+		}
+	}
+}

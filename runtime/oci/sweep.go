@@ -96,6 +96,7 @@ func (e *Engine) Sweep(ctx context.Context, scratch string) error {
 		errs = append(errs, remove(strings.TrimSuffix(path, lockSuffix)))
 		lock.Close()
 	}
+	sweepCgroups()
 	return errors.Join(errs...)
 }
 
