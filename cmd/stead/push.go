@@ -15,8 +15,10 @@ func newPush(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "push [TARGET...]",
 		Short: "Share what only this store has",
-		Long:  "push brings what no archive has of a release, such as its delta, to the fleet's remote: its blobs/.",
-		RunE:  func(cmd *cobra.Command, args []string) error { return runPush(cmd.Context(), g, args, asJSON) },
+		Long: "push brings what no archive has of a release, such as its delta, to the fleet's remote: its blobs/.\n" +
+			"A target alone means its newest release, and no target all of the fleet's.",
+		Example: "  stead push acme\n  stead push acme@2",
+		RunE:    func(cmd *cobra.Command, args []string) error { return runPush(cmd.Context(), g, args, asJSON) },
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer as JSON")
 	return cmd
@@ -28,7 +30,7 @@ func runPush(ctx context.Context, g *globals, args []string, asJSON bool) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	releases, err := w.releases(args, false)
+	releases, err := newestOf(w.fleet, args)
 	if err != nil {
 		return err
 	}
@@ -48,4 +50,36 @@ func runPush(ctx context.Context, g *globals, args []string, asJSON bool) (err e
 		fmt.Fprintf(g.stdout, "%s: %d blobs pushed, %d were there\n", a.Release, a.Blobs, a.Present)
 	}
 	return nil
+}
+
+// newestOf are the releases that args name, where a target alone means its newest:
+// that is what a snapshot left in this store only, whatever a project uses.
+func newestOf(f *envs.Fleet, args []string) ([]envs.Release, error) {
+	if len(args) == 0 {
+		targets, err := f.Targets()
+		if err != nil {
+			return nil, err
+		}
+		args = targets
+	}
+	var list []envs.Release
+	for _, arg := range args {
+		ref, err := envs.ParseRef(arg)
+		if err != nil {
+			return nil, asUsage(err)
+		}
+		rel, err := f.Resolve(ref)
+		if err != nil {
+			return nil, err
+		}
+		if ref.Number == 0 && ref.Stream == "" {
+			all, err := f.Releases(ref.Target)
+			if err != nil {
+				return nil, err
+			}
+			rel = all[len(all)-1]
+		}
+		list = append(list, rel)
+	}
+	return list, nil
 }

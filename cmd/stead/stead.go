@@ -119,9 +119,25 @@ func newRoot(g *globals) *cobra.Command {
 				return nil
 			}
 		}
+		if strings.Contains(cmd.Use, "TARGET") && cmd.Name() != "snapshot" {
+			cmd.ValidArgsFunction = g.completeTargets
+		}
 		root.AddCommand(cmd)
 	}
 	return root
+}
+
+// completeTargets offers the fleet's targets to a shell.
+func (g *globals) completeTargets(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+	w, err := g.open(false)
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	targets, err := w.fleet.Targets()
+	if err != nil {
+		return nil, cobra.ShellCompDirectiveError
+	}
+	return targets, cobra.ShellCompDirectiveNoFileComp
 }
 
 // hintError gives an error a way out.
