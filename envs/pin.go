@@ -1,15 +1,14 @@
 package envs
 
 import (
-	"bytes"
 	"context"
-	"crypto/md5" //nolint:gosec // dpkg's records are in MD5; nothing is trusted for them
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/opencontainers/go-digest"
@@ -42,27 +41,43 @@ func (s *snapshotter) pin(ctx context.Context) error {
 	for _, p := range installed {
 		want = append(want, wanted(p))
 	}
-	found, err := archive.Debian{
+	debian := archive.Debian{
 		Host: s.host, Store: s.cfg.Store, Architecture: s.inv.Database.Architecture, Previous: s.previous,
 		Mirrors: s.cfg.Fleet.allMirrors(), Fetch: archive.FetchOptions{Progress: s.cfg.Progress},
-	}.Locate(ctx, want)
+	}
+	found, err := debian.Locate(ctx, want)
 	if err != nil {
 		return err
 	}
-	candidates := map[archive.Want][]archive.Candidate{}
-	for _, c := range found.Candidates {
-		candidates[c.Want] = append(candidates[c.Want], c)
-	}
-	absent, err := s.bring(ctx, found.Candidates)
+	candidates, absent, err := s.obtain(ctx, found.Candidates)
 	if err != nil {
 		return err
 	}
-	if err := s.unpackCandidates(ctx, found.Candidates, absent); err != nil {
+	// What an old index names may have moved since: ask the current ones.
+	if moved := unobtained(want, candidates, absent); len(moved) > 0 {
+		debian.Fresh = true
+		fresh, err := debian.Locate(ctx, moved)
+		if err != nil {
+			return err
+		}
+		more, absentToo, err := s.obtain(ctx, fresh.Candidates)
+		if err != nil {
+			return err
+		}
+		candidates = append(candidates, rename(more, fresh.Archives, found.Archives)...)
+		maps.Copy(absent, absentToo)
+		found.Archives = append(found.Archives, fresh.Archives...)
+	}
+	if err := s.unpackCandidates(ctx, candidates, absent); err != nil {
 		return err
+	}
+	byWant := map[archive.Want][]candidate{}
+	for _, c := range candidates {
+		byWant[c.Want] = append(byWant[c.Want], c)
 	}
 	used := map[string]bool{}
 	for _, p := range installed {
-		pinned, err := s.prove(ctx, p, candidates[wanted(p)], absent, found.Problems)
+		pinned, err := s.prove(ctx, p, byWant[wanted(p)], absent, found.Problems)
 		if err != nil {
 			return err
 		}
@@ -71,6 +86,7 @@ func (s *snapshotter) pin(ctx context.Context) error {
 	}
 	for _, a := range found.Archives {
 		if used[a.Name] {
+			used[a.Name] = false // both searches may have found it
 			s.archives = append(s.archives, a)
 		}
 	}
@@ -81,29 +97,132 @@ func wanted(p snapshot.Package) archive.Want {
 	return archive.Want{Name: p.Name, Version: p.Version, Architecture: p.Architecture}
 }
 
+// rename gives archives a name that none of the others has, unless it is the same
+// index: the one of today may differ from the host's.
+func rename(candidates []candidate, archives, others []lock.Archive) []candidate {
+	names := map[string]string{}
+	for i, a := range archives {
+		for n := 2; slices.ContainsFunc(others, func(o lock.Archive) bool {
+			return o.Name == archives[i].Name && o.InRelease != a.InRelease
+		}); n++ {
+			archives[i].Name = fmt.Sprintf("%s-%d", a.Name, n)
+		}
+		names[a.Name] = archives[i].Name
+	}
+	for i, c := range candidates {
+		candidates[i].Archive.Name = names[c.Archive.Name]
+	}
+	return candidates
+}
+
+// obtain sorts candidates by what can be reached and brings their files.
+func (s *snapshotter) obtain(ctx context.Context, all []archive.Candidate) ([]candidate, map[digest.Digest]error, error) {
+	candidates, err := s.reachable(ctx, all)
+	if err != nil {
+		return nil, nil, err
+	}
+	absent, err := s.bring(ctx, candidates)
+	return candidates, absent, err
+}
+
+// unobtained are the packages that have candidates, and the file of none of them.
+func unobtained(want []archive.Want, candidates []candidate, absent map[digest.Digest]error) []archive.Want {
+	named, had := map[archive.Want]bool{}, map[archive.Want]bool{}
+	for _, c := range candidates {
+		named[c.Want] = true
+		had[c.Want] = had[c.Want] || absent[c.Digest()] == nil
+	}
+	var without []archive.Want
+	for _, w := range want {
+		if named[w] && !had[w] {
+			without = append(without, w)
+		}
+	}
+	return without
+}
+
+// candidate is a package file with what its archive says of it today.
+type candidate struct {
+	archive.Candidate
+	// held says that others can fetch it from its archive; else this store has to
+	// keep it, even where a signed index still names it.
+	held bool
+}
+
+// reachable asks the archives which candidates they still have, and puts those
+// first. What the release before had from an archive isn't asked again.
+func (s *snapshotter) reachable(ctx context.Context, all []archive.Candidate) ([]candidate, error) {
+	before := map[lock.Package]bool{}
+	if s.previous != nil {
+		for _, p := range s.previous.Packages {
+			p.Want, p.State, p.Rootfs = "", "", ""
+			before[p] = !store.Folder{Dir: s.cfg.Fleet.Blobs()}.Has(p.Digest())
+		}
+	}
+	var ask []archive.Candidate
+	for _, c := range all {
+		if _, known := before[pinned(c)]; !known {
+			ask = append(ask, c)
+		}
+	}
+	s.cfg.Progress.Report(snapshot.Event{Stage: "asking archives", Total: int64(len(ask)), Unit: "packages"})
+	answers, err := archive.Probe(ctx, ask, archive.FetchOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var held, other []candidate
+	i := 0
+	for _, c := range all {
+		here, known := before[pinned(c)]
+		if !known {
+			here = answers[i] == archive.Present && c.Archive.Name != ""
+			i++
+		}
+		if here {
+			held = append(held, candidate{c, true})
+		} else {
+			other = append(other, candidate{c, false})
+		}
+	}
+	return append(held, other...), nil
+}
+
 // bring fetches the candidates' files, from the host where it has them. It returns
 // those that are nowhere any more; an archive that can't be reached is an error.
-func (s *snapshotter) bring(ctx context.Context, all []archive.Candidate) (absent map[digest.Digest]error, err error) {
+func (s *snapshotter) bring(ctx context.Context, all []candidate) (absent map[digest.Digest]error, err error) {
 	absent = map[digest.Digest]error{}
 	var need []archive.Candidate
 	for _, c := range all {
-		_, tree := s.cfg.Store.Find(store.Trees, image.TreeName(pinned(c)))
+		_, tree := s.cfg.Store.Find(store.Trees, image.TreeName(pinned(c.Candidate)))
 		if !tree && !s.cfg.Store.HasBlob(c.Digest()) {
-			need = append(need, c)
+			need = append(need, c.Candidate)
 		}
 	}
 	if err := archive.FromHost(ctx, s.host, s.cfg.Store, need, s.cfg.Progress); err != nil {
 		return nil, err
 	}
-	var files []archive.File
+	files := map[digest.Digest]archive.File{} // one file may be in several archives
 	for _, c := range need {
-		if len(c.URLs) > 0 {
-			files = append(files, c.File())
-		} else if !s.cfg.Store.HasBlob(c.Digest()) {
-			absent[c.Digest()] = errors.New("the host's own file of it isn't what its archive names")
+		if s.cfg.Store.HasBlob(c.Digest()) {
+			continue
 		}
+		f, ok := files[c.Digest()]
+		if !ok {
+			f = c.File()
+			f.URLs = nil
+		}
+		f.URLs = append(f.URLs, c.URLs...)
+		files[c.Digest()] = f
 	}
-	err = archive.Fetch(ctx, s.cfg.Store, files, archive.FetchOptions{Progress: s.cfg.Progress})
+	var list []archive.File
+	for d, f := range files {
+		if len(f.URLs) == 0 {
+			absent[d] = errors.New("the host's own file of it isn't what its archive names")
+			continue
+		}
+		list = append(list, f)
+	}
+	err = archive.Fetch(ctx, s.cfg.Store, list, archive.FetchOptions{Progress: s.cfg.Progress})
 	var each archive.FetchErrors
 	if !errors.As(err, &each) {
 		return absent, err
@@ -142,16 +261,16 @@ func pinned(c archive.Candidate) lock.Package {
 	}
 }
 
-func (s *snapshotter) unpackCandidates(ctx context.Context, all []archive.Candidate, absent map[digest.Digest]error) error {
+func (s *snapshotter) unpackCandidates(ctx context.Context, all []candidate, absent map[digest.Digest]error) error {
 	var packages []lock.Package
 	seen := map[digest.Digest]bool{}
 	for _, c := range all {
 		if absent[c.Digest()] == nil && !isOutside(c.Name) && !seen[c.Digest()] {
 			seen[c.Digest()] = true
-			packages = append(packages, pinned(c))
+			packages = append(packages, pinned(c.Candidate))
 		}
 	}
-	byDigest := map[string]archive.Candidate{}
+	byDigest := map[string]candidate{}
 	for _, c := range all {
 		byDigest[c.SHA256] = c
 	}
@@ -159,7 +278,7 @@ func (s *snapshotter) unpackCandidates(ctx context.Context, all []archive.Candid
 		if err := s.cfg.Store.DropBlob(p.Digest()); err != nil {
 			return err
 		}
-		absent, err := s.bring(ctx, []archive.Candidate{byDigest[p.SHA256]})
+		absent, err := s.bring(ctx, []candidate{byDigest[p.SHA256]})
 		if e := absent[p.Digest()]; e != nil {
 			return e
 		}
@@ -168,7 +287,7 @@ func (s *snapshotter) unpackCandidates(ctx context.Context, all []archive.Candid
 }
 
 // prove chooses the candidate that is what is installed, or repacks the package.
-func (s *snapshotter) prove(ctx context.Context, p snapshot.Package, candidates []archive.Candidate,
+func (s *snapshotter) prove(ctx context.Context, p snapshot.Package, candidates []candidate,
 	absent map[digest.Digest]error, problems []*archive.Problem) (lock.Package, error) {
 	why := "no archive of the host has it"
 	if len(problems) > 0 {
@@ -179,7 +298,7 @@ func (s *snapshotter) prove(ctx context.Context, p snapshot.Package, candidates 
 			why = err.Error()
 			continue
 		}
-		k := pinned(c)
+		k := pinned(c.Candidate)
 		differs := ""
 		if !isOutside(p.Name) {
 			var err error
@@ -191,7 +310,7 @@ func (s *snapshotter) prove(ctx context.Context, p snapshot.Package, candidates 
 			why = "the archive's package isn't what is installed: " + differs
 			continue
 		}
-		if c.Archive.Name == "" || len(c.URLs) == 0 { // nobody else can fetch it
+		if !c.held { // nobody else can fetch it
 			s.keep = append(s.keep, k.Digest())
 		}
 		return s.annotate(k, p), nil
@@ -201,7 +320,6 @@ func (s *snapshotter) prove(ctx context.Context, p snapshot.Package, candidates 
 		return k, fmt.Errorf("repacking %s: %w", p.Name, err)
 	}
 	s.repacked = append(s.repacked, RepackedPackage{Name: p.Name, Version: p.Version, Reason: why})
-	s.cfg.Progress.Note("proving", fmt.Sprintf("%s %s is repacked from the host: %s", p.Name, p.Version, why))
 	return s.annotate(k, p), nil
 }
 
@@ -253,146 +371,3 @@ func (s *snapshotter) differs(ctx context.Context, k lock.Package, p snapshot.Pa
 	return differs, err
 }
 
-// repack builds a package file from what the host has of a package. Files that
-// aren't as the package brought them are the delta's.
-func (s *snapshotter) repack(ctx context.Context, p snapshot.Package) (lock.Package, error) {
-	k := lock.Package{Name: p.Name, Version: p.Version, Architecture: p.Architecture, Proof: lock.Repacked}
-	records, times, err := s.records(ctx, p)
-	if err != nil {
-		return k, err
-	}
-	files, err := s.pristine(ctx, p)
-	if err != nil {
-		return k, err
-	}
-	w, err := s.cfg.Store.NewCompressedBlob()
-	if err != nil {
-		return k, err
-	}
-	defer w.Close() //nolint:errcheck // dropping what isn't committed
-	open := func(f snapshot.File) (io.ReadCloser, error) { return s.contents.open(ctx, f) }
-	if err := image.Repack(ctx, w, p, records, times, files, open); err != nil {
-		return k, err
-	}
-	k.Size = w.Size()
-	sum, err := w.Commit(ctx, "")
-	if err != nil {
-		return k, err
-	}
-	k.SHA256 = sum.Encoded()
-	s.keep = append(s.keep, sum)
-	return k, unpackAll(ctx, s.cfg, []lock.Package{k}, nil)
-}
-
-// records reads the database's own files about a package.
-func (s *snapshotter) records(ctx context.Context, p snapshot.Package) (map[string][]byte, map[string]int64, error) {
-	member := map[string]string{}
-	times := map[string]int64{}
-	var paths []string
-	for name, path := range p.Records {
-		if e, ok := s.inv.Lookup(path); ok && e.Type == snapshot.Regular {
-			member[path], times[name] = name, e.MTime
-			paths = append(paths, path)
-		}
-	}
-	records := map[string][]byte{}
-	err := s.host.Read(ctx, paths, func(path string, r io.Reader, err error) error {
-		if err == nil {
-			records[member[path]], err = io.ReadAll(io.LimitReader(r, 16<<20))
-		}
-		if err != nil {
-			return fmt.Errorf("reading /%s: %w", path, err)
-		}
-		return nil
-	})
-	return records, times, err
-}
-
-// pristine are a package's files as the host has them, under the paths that the
-// package gives them, with their digests.
-func (s *snapshotter) pristine(ctx context.Context, p snapshot.Package) ([]snapshot.File, error) {
-	links := snapshot.NewLinks(s.inv.Links)
-	diverted := map[string]string{}
-	for _, d := range s.inv.Database.Diversions {
-		if d.By != p.Name {
-			diverted[d.From] = d.To
-		}
-	}
-	want := map[string]string{}
-	for path, sum := range p.MD5 {
-		want[path] = sum
-	}
-	for _, c := range p.Conffiles {
-		want[c.Path] = c.MD5
-	}
-	var files []snapshot.File
-	var spelled []string
-	for _, path := range p.Files {
-		at := path
-		if to, ok := diverted[path]; ok {
-			at = to
-		}
-		canonical, err := links.Path(at)
-		if err != nil {
-			return nil, err
-		}
-		e, ok := s.inv.Lookup(canonical)
-		if !ok || e.Class == snapshot.Secret || e.Class == snapshot.Noise {
-			continue
-		}
-		files, spelled = append(files, e.File), append(spelled, path)
-	}
-	if err := s.contents.read(ctx, files); err != nil {
-		return nil, err
-	}
-	return s.unchanged(ctx, files, spelled, want)
-}
-
-func (s *snapshotter) unchanged(ctx context.Context, files []snapshot.File, spelled []string, want map[string]string) ([]snapshot.File, error) {
-	var out []snapshot.File
-	group := map[string]string{} // hard links by their spelled names
-	for i, f := range files {
-		path := spelled[i]
-		if f.Type == snapshot.Regular {
-			first := f.Path
-			if f.Link != "" {
-				first = f.Link
-			}
-			k := s.contents.fresh[first]
-			if k.failed != nil || k.Reason != "" || k.Digest == "" {
-				continue
-			}
-			f.Digest = k.Digest
-			same, err := s.sameMD5(ctx, f, want[path])
-			if err != nil {
-				return nil, err
-			}
-			if !same {
-				continue
-			}
-			if f.Link != "" {
-				if group[f.Link] == "" {
-					group[f.Link] = path
-				}
-				f.Link = group[f.Link]
-			}
-		}
-		f.Path, f.Xattrs = path, nil
-		out = append(out, f)
-	}
-	return out, nil
-}
-
-func (s *snapshotter) sameMD5(ctx context.Context, f snapshot.File, want string) (bool, error) {
-	if want == "" {
-		return true, nil
-	}
-	r, err := s.contents.open(ctx, f)
-	if err != nil {
-		return false, err
-	}
-	defer r.Close()
-	h := md5.New() //nolint:gosec // see the import
-	_, err = io.Copy(h, r)
-	return bytes.Equal([]byte(hex.EncodeToString(h.Sum(nil))), []byte(want)), err
-}

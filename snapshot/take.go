@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 )
@@ -57,6 +58,9 @@ type survey struct {
 	owned map[string]bool   // paths that packages own, as the host has them
 	links map[string]string // links that may be on the way to an owned path
 	shut  map[string]bool   // paths in unreadable
+	// reached are folders, and only those, that a link in a package's place leads to:
+	// the file that a package's link points at may well be data.
+	reached map[string]bool
 
 	kept       []Entry // candidates at first
 	left       *leftovers
@@ -65,7 +69,7 @@ type survey struct {
 
 func newSurvey(db *Database, rules Rules, progress Progress) *survey {
 	s := &survey{rules: rules, db: db, progress: progress, names: map[string]bool{}, owned: map[string]bool{},
-		links: map[string]string{}, shut: map[string]bool{}, left: newLeftovers()}
+		links: map[string]string{}, shut: map[string]bool{}, reached: map[string]bool{}, left: newLeftovers()}
 	for i := range db.Packages {
 		for _, f := range db.Packages[i].Files {
 			s.name(f)
@@ -190,6 +194,12 @@ func (s *survey) own() {
 				real = resolve(d.To)
 			}
 			s.owned[real] = true
+			if _, isLink := s.links[real]; isLink {
+				// A package's folder may be a link here: where it leads is the package's.
+				if dir, err := links.Dir(real); err == nil {
+					s.reached[dir] = true
+				}
+			}
 		}
 	}
 }
@@ -219,7 +229,7 @@ func (s *survey) settle(ctx context.Context, host Host) error {
 
 // decide reports whether a candidate is kept, and completes its class.
 func (s *survey) decide(e *Entry) bool {
-	owned := e.Path == "." || s.owned[e.Path]
+	owned := e.Path == "." || s.owned[e.Path] || e.Type == Dir && s.reached[e.Path]
 	switch {
 	case owned && e.Type == Dir:
 		e.Class, e.Reason = Owned, "" // a folder has no content: only what is in it may be secret or noise
@@ -231,7 +241,7 @@ func (s *survey) decide(e *Entry) bool {
 		return true
 	}
 	var keepFolder bool
-	e.Class, e.Reason, keepFolder = s.rules.Place(e.Path, e.Type, s.owned[parent(e.Path)])
+	e.Class, e.Reason, keepFolder = s.rules.Place(e.Path, e.Type, s.owned[parent(e.Path)] || s.reached[parent(e.Path)])
 	return e.Class == Made || keepFolder
 }
 
@@ -244,6 +254,12 @@ func (s *survey) addFolders(ctx context.Context, host Host) error {
 		}
 	}
 	var missing []string
+	for _, p := range slices.Sorted(maps.Keys(s.reached)) {
+		if !have[p] && !s.owned[p] {
+			have[p] = true
+			missing = append(missing, p)
+		}
+	}
 	for _, e := range s.kept {
 		for p := parent(e.Path); e.Path != "." && !have[p]; p = parent(p) {
 			have[p] = true
@@ -253,7 +269,11 @@ func (s *survey) addFolders(ctx context.Context, host Host) error {
 	for _, p := range missing {
 		err := host.Files(ctx, p, func(f File, err error) error {
 			if err == nil && f.Path == p && f.Type == Dir {
-				s.kept = append(s.kept, Entry{f, State, "holds kept files"})
+				e := Entry{f, State, "the folder of kept files"}
+				if s.owned[p] {
+					e.Class, e.Reason = Owned, ""
+				}
+				s.kept = append(s.kept, e)
 			}
 			return fs.SkipDir
 		})

@@ -120,7 +120,7 @@ func TestTake(t *testing.T) {
 		".": "owned", "bin": "owned", "lib": "made", "opt": "owned", "usr": "owned", "usr/bin": "owned", "usr/lib": "owned",
 		"usr/bin/ls": "owned", "usr/bin/sh": "owned", "usr/bin/sh.distrib": "owned", "usr/bin/mine": "made", "usr/bin/sh.local": "made",
 		"usr/lib/x.so": "owned", "usr/lib/m.pyc": "noise", "usr/lib/one": "made", "usr/lib/two": "made", "usr/lib/alone": "made",
-		"data": "state", "data/opt": "state", "data/opt/pkg": "owned", "data/opt/pkg/run": "owned",
+		"data": "state", "data/opt": "owned", "data/opt/pkg": "owned", "data/opt/pkg/run": "owned",
 		"etc": "owned", "etc/passwd": "made", "etc/shadow": "secret", "etc/ssl": "owned", "etc/ssl/private": "owned",
 		"etc/alternatives": "made", "etc/alternatives/ls": "made", "srv": "state", "home": "state", "var": "owned",
 		"var/lib": "owned", "var/log": "owned", "var/log/app": "state", "var/lib/db": "state", "var/lib/dpkg": "made",

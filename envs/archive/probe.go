@@ -33,14 +33,17 @@ func Probe(ctx context.Context, cands []Candidate, opts FetchOptions) ([]Presenc
 			continue
 		}
 		g.Go(func() error {
-			answers[i] = probe(ctx, opts.Client, c.URLs[0], &dead)
+			asking, done := context.WithTimeout(ctx, opts.Stall)
+			defer done()
+			answers[i] = probe(asking, opts.Client, c.URLs[0], &dead)
 			return ctx.Err()
 		})
 	}
 	return answers, g.Wait()
 }
 
-// hostsDown are servers that couldn't be reached: they are asked once.
+// hostsDown are servers that couldn't be reached, be it through a proxy or in time:
+// they aren't asked again.
 type hostsDown struct{ m sync.Map }
 
 func probe(ctx context.Context, client *http.Client, address string, dead *hostsDown) Presence {
