@@ -254,7 +254,7 @@ func testFsck(r *real) {
 		path string
 		do   func(path string) error
 	}{
-		{"usr/bin/env", func(path string) error { return os.Chmod(path, 0o4755) }},
+		{"usr/bin/env", func(path string) error { return os.Chmod(path, 0o755|os.ModeSetuid) }},
 		{"etc/acme/agent.conf", func(path string) error { return os.WriteFile(path, []byte("changed"), 0o644) }},
 		{"opt/acme/share/link", os.Remove},
 		{"opt/acme/intruder", func(path string) error { return os.Mkdir(path, 0o755) }},
