@@ -14,6 +14,10 @@ import (
 // tenth of it.
 const maxEntries = 5_000_000
 
+// Kernel is the reason by which Rules leave out kernels, modules and firmware:
+// their packages are never unpacked, so not even their folders are kept.
+const Kernel = "kernel"
+
 // Take reads a host: its database and the files its facts are in, then one
 // listing of everything. No other content is read. What can't matter for a root
 // is summed up at once, so that a host full of data takes no more memory than an
@@ -229,9 +233,12 @@ func (s *survey) settle(ctx context.Context, host Host) error {
 
 // decide reports whether a candidate is kept, and completes its class.
 func (s *survey) decide(e *Entry) bool {
-	owned := e.Path == "." || s.owned[e.Path] || e.Type == Dir && s.reached[e.Path]
+	owned := e.Path == "." || s.owned[e.Path]
+	if e.Type == Dir && e.Class == "" {
+		owned = owned || s.reached[e.Path]
+	}
 	switch {
-	case owned && e.Type == Dir:
+	case owned && e.Type == Dir && e.Reason != Kernel:
 		e.Class, e.Reason = Owned, "" // a folder has no content: only what is in it may be secret or noise
 		return true
 	case e.Class == Noise || e.Class == Secret:
@@ -249,13 +256,11 @@ func (s *survey) decide(e *Entry) bool {
 func (s *survey) addFolders(ctx context.Context, host Host) error {
 	have := map[string]bool{}
 	for _, e := range s.kept {
-		if e.Type == Dir {
-			have[e.Path] = true
-		}
+		have[e.Path] = true
 	}
 	var missing []string
 	for _, p := range slices.Sorted(maps.Keys(s.reached)) {
-		if !have[p] && !s.owned[p] {
+		if class, _ := s.rules.Path(p, Dir); !have[p] && !s.owned[p] && class == "" {
 			have[p] = true
 			missing = append(missing, p)
 		}

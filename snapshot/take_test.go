@@ -98,7 +98,7 @@ func server() map[string]string {
 		"bin": "-> usr/bin", "lib": "-> usr/lib", "opt": "-> /data/opt",
 		"var/lib/dpkg/status": status,
 		"var/lib/dpkg/info/base.list": "/.\n/bin\n/bin/ls\n/bin/sh\n/usr\n/usr/bin\n/usr/lib\n/lib/x.so\n/var\n/var/lib\n/var/log\n" +
-			"/opt\n/opt/pkg\n/opt/pkg/run\n/etc\n/etc/logs.log\n/usr/lib/m.pyc\n/usr/bin/gone\n/etc/ssl\n/etc/ssl/private\n",
+			"/boot\n/boot/grub\n/lib/modules\n/lib/modules/6\n/lib/modules/6/x.ko\n/usr/lib/link\n/opt\n/opt/pkg\n/opt/pkg/run\n/etc\n/etc/logs.log\n/usr/lib/m.pyc\n/usr/bin/gone\n/etc/ssl\n/etc/ssl/private\n",
 		"var/lib/dpkg/info/dash.list":     "/.\n/bin\n/bin/sh\n",
 		"var/lib/dpkg/info/base.postinst": "#!/bin/sh\n",
 		"var/lib/dpkg/diversions":         "/bin/sh\n/bin/sh.distrib\ndash\n",
@@ -107,7 +107,7 @@ func server() map[string]string {
 		"usr/bin/sh.local": "x", "usr/lib/x.so": "lib", "usr/lib/m.pyc": "owned", "usr/lib/n.pyc": "noise",
 		"usr/lib/__pycache__/a.pyc": "noise", "data/opt/pkg/run": "run", "data/opt/other": "x",
 		"etc/passwd": "root:x:0:0:root:/root:/bin/sh\n", "etc/shadow": "root:$6$x:1::::::\n", "etc/ssl/private/k.key": "k",
-		"etc/alternatives/ls": "-> /bin/ls", "srv/www/index.html": "data", "srv/www/ls": "data with a program's name",
+		"etc/alternatives/ls": "-> /bin/ls", "boot/grub": "/", "usr/lib/modules/6/x.ko": "m", "usr/lib/link": "-> /srv/www/db", "srv/www/db": "rows", "srv/www/index.html": "data", "srv/www/ls": "data with a program's name",
 		"home/ann/.ssh/id_rsa": "k", "var/log/sys.log": "log", "var/log/app": "/", "var/log/app/deep/x": "log",
 		"var/lib/db/1/data": "rows", "usr/lib/one": "linked", "usr/lib/two": "= usr/lib/one", "srv/three": "= usr/lib/one",
 		"usr/lib/alone": "linked", "srv/alone": "= usr/lib/alone",
@@ -119,7 +119,8 @@ func TestTake(t *testing.T) {
 	want := map[string]snapshot.Class{
 		".": "owned", "bin": "owned", "lib": "made", "opt": "owned", "usr": "owned", "usr/bin": "owned", "usr/lib": "owned",
 		"usr/bin/ls": "owned", "usr/bin/sh": "owned", "usr/bin/sh.distrib": "owned", "usr/bin/mine": "made", "usr/bin/sh.local": "made",
-		"usr/lib/x.so": "owned", "usr/lib/m.pyc": "noise", "usr/lib/one": "made", "usr/lib/two": "made", "usr/lib/alone": "made",
+		"usr/lib/x.so": "owned", "usr/lib/m.pyc": "noise", "usr/lib/link": "owned", "boot": "owned", "boot/grub": "noise", "usr/lib/modules": "owned",
+		"usr/lib/modules/6": "noise", "usr/lib/modules/6/x.ko": "noise", "usr/lib/one": "made", "usr/lib/two": "made", "usr/lib/alone": "made",
 		"data": "state", "data/opt": "owned", "data/opt/pkg": "owned", "data/opt/pkg/run": "owned",
 		"etc": "owned", "etc/passwd": "made", "etc/shadow": "secret", "etc/ssl": "owned", "etc/ssl/private": "owned",
 		"etc/alternatives": "made", "etc/alternatives/ls": "made", "srv": "state", "home": "state", "var": "owned",
@@ -151,7 +152,7 @@ func TestTake(t *testing.T) {
 	for _, l := range inv.Left {
 		left[l.Path+" "+string(l.Class)] = l
 	}
-	for key, files := range map[string]int64{"home/ann/.ssh/id_rsa secret": 1, "etc/ssl/private/k.key secret": 1, "srv/www state": 2,
+	for key, files := range map[string]int64{"home/ann/.ssh/id_rsa secret": 1, "etc/ssl/private/k.key secret": 1, "srv/www state": 3,
 		"srv state": 2, "var/log noise": 1, "var/log/app noise": 1, "var/lib/db state": 1, "usr/lib noise": 1, "usr/lib/__pycache__ noise": 1,
 		"data/opt state": 1, "var/lib/dpkg noise": 1} {
 		if l := left[key]; l.Files != files || l.Reason == "" {

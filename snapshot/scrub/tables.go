@@ -90,7 +90,7 @@ var secrets = all(
 // noise is what comes and goes by itself, or what the lock has already. Folders
 // below logs and spools are Place's to judge: daemons expect them.
 var noise = all(
-	left("kernel", "/boot/**", "/lib/modules/**", "/usr/lib/modules/**", "/lib/firmware/**", "/usr/lib/firmware/**"),
+	left(snapshot.Kernel, "/boot/**", "/lib/modules/**", "/usr/lib/modules/**", "/lib/firmware/**", "/usr/lib/firmware/**"),
 	left("byte code", "**/__pycache__/**", "**/*.pyc", "**/*.pyo"),
 	left("a log", "/var/log/**!"),
 	left("a spool", "/var/spool/**!", "/var/mail/**", "/var/spool/cron/crontabs/**"),
