@@ -74,6 +74,10 @@ func decodeFile(path string, v any) error {
 	if err != nil {
 		return err
 	}
+	return decodeText(path, data, v)
+}
+
+func decodeText(path string, data []byte, v any) error {
 	md, err := toml.Decode(string(data), v)
 	var pe toml.ParseError
 	if errors.As(err, &pe) {

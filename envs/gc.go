@@ -36,15 +36,15 @@ type Collected struct {
 // projects that are gone. It never takes the only copy of a blob, nor a root that
 // a session stands on. With dry nothing is removed.
 func GC(ctx context.Context, cfg Config, dry bool) (Collected, error) {
-	c := collector{ctx: ctx, st: cfg.Store, dry: dry, keep: map[string]bool{}}
+	c := collector{st: cfg.Store, dry: dry, keep: map[string]bool{}}
 	if err := c.mark(cfg.Fleet); err != nil {
 		return c.done, err
 	}
 	err := errors.Join(
-		c.items(store.Roots, &c.done.Roots),
-		c.items(store.Trees, &c.done.Trees),
-		c.blobs(),
-		c.views())
+		c.items(ctx, store.Roots, &c.done.Roots),
+		c.items(ctx, store.Trees, &c.done.Trees),
+		c.blobs(ctx),
+		c.views(ctx))
 	if err != nil {
 		return c.done, fmt.Errorf("clearing store %s: %w", cfg.Store.Dir(), err)
 	}
@@ -66,7 +66,6 @@ func Forget(cfg Config, d digest.Digest) error {
 }
 
 type collector struct {
-	ctx  context.Context //nolint:containedctx // doesn't outlive the call of GC
 	st   *store.Store
 	dry  bool
 	keep map[string]bool // "roots/NAME", "trees/NAME", "blobs/HEX"
@@ -105,8 +104,8 @@ func (c *collector) mark(f *Fleet) error {
 	return nil
 }
 
-func (c *collector) items(kind string, count *int) error {
-	return c.each(kind, func(name string) error {
+func (c *collector) items(ctx context.Context, kind string, count *int) error {
+	return c.each(ctx, kind, func(name string) error {
 		if c.keep[kind+"/"+name] {
 			return nil
 		}
@@ -131,8 +130,8 @@ func (c *collector) items(kind string, count *int) error {
 	})
 }
 
-func (c *collector) blobs() error {
-	return c.each("blobs/sha256", func(name string) error {
+func (c *collector) blobs(ctx context.Context) error {
+	return c.each(ctx, "blobs/sha256", func(name string) error {
 		hex := strings.TrimSuffix(name, ".zst")
 		d := digest.NewDigestFromEncoded(digest.SHA256, hex)
 		if c.keep["blobs/"+hex] || d.Validate() != nil {
@@ -151,8 +150,8 @@ func (c *collector) blobs() error {
 }
 
 // views removes the views of projects that are gone.
-func (c *collector) views() error {
-	return c.each("views", func(name string) error {
+func (c *collector) views(ctx context.Context) error {
+	return c.each(ctx, "views", func(name string) error {
 		dir := filepath.Join(c.st.Dir(), "views", name)
 		project, err := readBounded(filepath.Join(dir, "project"), 1<<16)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -173,13 +172,13 @@ func (c *collector) views() error {
 }
 
 // each calls fn for what is old enough in a folder of the store.
-func (c *collector) each(dir string, fn func(name string) error) error {
+func (c *collector) each(ctx context.Context, dir string, fn func(name string) error) error {
 	entries, err := os.ReadDir(filepath.Join(c.st.Dir(), dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	for _, e := range entries {
-		if err := c.ctx.Err(); err != nil {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
 		fi, infoErr := e.Info()

@@ -183,13 +183,19 @@ type chosen struct {
 const projectLockVersion = 1
 
 func (p *Project) readLock() (projectLock, error) {
-	l := projectLock{Version: projectLockVersion}
 	path := filepath.Join(p.Dir, ProjectLockFile)
-	err := decodeFile(path, &l)
+	data, err := readBounded(path, maxConfig)
 	if errors.Is(err, fs.ErrNotExist) {
-		return l, nil
+		return projectLock{Version: projectLockVersion}, nil
 	}
 	if err != nil {
+		return projectLock{}, err
+	}
+	return parseProjectLock(path, data)
+}
+
+func parseProjectLock(path string, data []byte) (l projectLock, err error) {
+	if err := decodeText(path, data, &l); err != nil {
 		return l, err
 	}
 	if l.Version != projectLockVersion {

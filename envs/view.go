@@ -99,9 +99,9 @@ func (v *View) Sync(ctx context.Context, project string, progress snapshot.Progr
 		return 0, wrap(err)
 	}
 	defer dst.Close()
-	y := &syncer{ctx: ctx, progress: progress, last: last, children: last.children(), first: !known,
+	y := &syncer{progress: progress, last: last, children: last.children(), first: !known,
 		now: seen{at: time.Now().UnixNano(), entries: make(map[string]seenEntry, len(last.entries))}}
-	err = y.dir(src, dst, ".")
+	err = y.dir(ctx, src, dst, ".")
 	if err != nil { // so that the next sync knows what this one put there
 		for p, e := range last.entries {
 			if _, ok := y.now.entries[p]; !ok {
@@ -119,9 +119,8 @@ func (v *View) Sync(ctx context.Context, project string, progress snapshot.Progr
 	return y.changed, nil
 }
 
-// syncer does one sync. It keeps its context: it doesn't outlive the call of Sync.
+// syncer does one sync.
 type syncer struct {
-	ctx      context.Context //nolint:containedctx // see above
 	progress snapshot.Progress
 	last     seen
 	children map[string][]string // names in last by folder
@@ -131,8 +130,8 @@ type syncer struct {
 }
 
 // dir syncs the entries of one folder, rel in the project.
-func (y *syncer) dir(src, dst *os.Root, rel string) error {
-	if err := y.ctx.Err(); err != nil {
+func (y *syncer) dir(ctx context.Context, src, dst *os.Root, rel string) error {
+	if err := ctx.Err(); err != nil {
 		return err
 	}
 	here, err := list(src)
@@ -156,7 +155,7 @@ func (y *syncer) dir(src, dst *os.Root, rel string) error {
 			continue
 		}
 		p := path.Join(rel, name)
-		if err := y.entry(src, dst, there, p); err != nil {
+		if err := y.entry(ctx, src, dst, there, p); err != nil {
 			return fmt.Errorf("%s: %w", p, cause(err))
 		}
 	}
@@ -217,7 +216,7 @@ func (y *syncer) remove(dst *os.Root, there map[string]fs.FileMode, p string) er
 }
 
 // entry syncs one path.
-func (y *syncer) entry(src, dst *os.Root, there map[string]fs.FileMode, p string) error {
+func (y *syncer) entry(ctx context.Context, src, dst *os.Root, there map[string]fs.FileMode, p string) error {
 	name := path.Base(p)
 	fi, err := src.Lstat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -250,7 +249,7 @@ func (y *syncer) entry(src, dst *os.Root, there map[string]fs.FileMode, p string
 		exists = false
 	}
 	if e.kind == 'd' {
-		return y.folder(src, dst, p, exists && known && was == e, exists)
+		return y.folder(ctx, src, dst, p, exists && known && was == e, exists)
 	}
 	if exists && known && was == e {
 		return nil
@@ -268,7 +267,7 @@ func (y *syncer) entry(src, dst *os.Root, there map[string]fs.FileMode, p string
 	return y.copy(src, dst, name, e)
 }
 
-func (y *syncer) folder(src, dst *os.Root, p string, same, exists bool) error {
+func (y *syncer) folder(ctx context.Context, src, dst *os.Root, p string, same, exists bool) error {
 	name := path.Base(p)
 	if !exists {
 		if err := dst.Mkdir(name, 0o700); err != nil {
@@ -292,7 +291,7 @@ func (y *syncer) folder(src, dst *os.Root, p string, same, exists bool) error {
 		return err
 	}
 	defer out.Close()
-	return y.dir(in, out, p)
+	return y.dir(ctx, in, out, p)
 }
 
 // copy copies a file, as a reflink where the file system can. Its time is the
