@@ -62,8 +62,8 @@ func assignment(b []byte) string {
 		b = xmlComment.ReplaceAll(b, nil)
 	}
 	for line := range bytes.SplitSeq(b, []byte("\n")) {
-		if i := bytes.Index(line, []byte(" #")); i >= 0 {
-			line = line[:i]
+		if i := bytes.Index(line, []byte(" #")); i >= 0 && bytes.Count(line[:i], []byte(`"`))%2 == 0 && bytes.IndexByte(line[:i], '\'') < 0 {
+			line = line[:i] // what follows is a comment
 		}
 		line = bytes.TrimSpace(line)
 		if len(line) < 5 || comment(line) || !hint.Match(line) {

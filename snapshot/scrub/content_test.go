@@ -62,6 +62,7 @@ func TestContentFinds(t *testing.T) {
 		{"an address of redis", "opt/app/settings.py", "URL='redis://:hunter22@db:6379/0'"},
 		{"an escaped address", "etc/x", "amqp://app:p%40ss%23w@mq/"},
 		{"an assignment", "etc/x.conf", "password = hunter2"},
+		{"one with a space", "etc/x.conf", "password = \"hunter #2\" # new"},
 		{"one in an ini file", "etc/x.ini", "[db]\nDbPassword=Tr0ub4dor&3\n"},
 		{"one in YAML", "opt/x/config.yml", "db:\n  password: correct-horse\n"},
 		{"one in JSON", "etc/x.json", `{"user": "a", "password": "hunter2", "x": 1}`},
