@@ -111,12 +111,12 @@ func (b *bench) measure(ctx context.Context, s step) error {
 
 // command runs a program with its output in a log, and notes its peak memory.
 func (b *bench) command(ctx context.Context, dir string, name string, args ...string) error {
-	var out strings.Builder
+	var out, errs strings.Builder
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &out
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, &out, &errs
 	cmd.Env = append(os.Environ(), "STEAD_FLEET="+b.fleet, "STEAD_STORE="+b.store)
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s %s: %w\n%s", filepath.Base(name), strings.Join(args, " "), err, out.String())
+		return fmt.Errorf("%s %s: %w\n%s", filepath.Base(name), strings.Join(args, " "), err, errs.String())
 	}
 	b.memory = max(b.memory, cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss<<10)
 	b.output = out.String()

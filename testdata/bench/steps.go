@@ -44,7 +44,7 @@ type bench struct {
 	tar     string
 	samples []*sample
 	memory  int64  // peak of the last command, bytes
-	output  string // of the last command
+	output  string // of the last command, to stdout
 }
 
 func prepare(ctx context.Context) (_ *bench, err error) {
@@ -139,14 +139,14 @@ func (b *bench) finished(ctx context.Context) error {
 	if err := b.withBlobs(ctx); err != nil {
 		return err
 	}
-	if err := b.command(ctx, b.path("project"), b.stead, "pull", "bench"); err != nil {
+	if err := b.command(ctx, b.path("project"), b.stead, "pull", "bench", "--json"); err != nil {
 		return err
 	}
-	roots, err := filepath.Glob(filepath.Join(b.store, "roots/*/rootfs"))
-	if err != nil || len(roots) != 1 {
-		return errors.Join(err, fmt.Errorf("one root was expected: %q", roots))
+	var answers []struct{ Root string }
+	if err := json.Unmarshal([]byte(b.output), &answers); err != nil || len(answers) != 1 {
+		return errors.Join(err, fmt.Errorf("pull answered %q", b.output))
 	}
-	b.root = roots[0]
+	b.root = answers[0].Root
 	return b.command(ctx, b.dir, "tar", "-C", b.root, "--xattrs", "--xattrs-include=*", "-cf", b.tar, ".")
 }
 
