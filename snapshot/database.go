@@ -31,6 +31,27 @@ func (e *NoDatabaseError) Hint() string {
 	return "is this the root of a system? it should hold var/lib and etc"
 }
 
+// AccessError says that a part of the package database can't be read.
+type AccessError struct {
+	System string
+	Err    error
+}
+
+func (e *AccessError) Error() string {
+	return "reading the database of " + e.System + ": " + e.Err.Error()
+}
+
+// Unwrap gives the reason.
+func (e *AccessError) Unwrap() error { return e.Err }
+
+// Hint says what helps.
+func (e *AccessError) Hint() string {
+	if errors.Is(e.Err, fs.ErrPermission) {
+		return "read this host as root"
+	}
+	return "check the disk of this host"
+}
+
 // readDatabase asks each reader which files it needs, reads them all at once and
 // takes the first database that has packages.
 func readDatabase(ctx context.Context, host Host, readers []Reader, progress Progress) (*Database, error) {
@@ -85,8 +106,8 @@ func wanted(ctx context.Context, host Host, r Reader, root string) (map[string]s
 			there = true
 			name := root + strings.TrimPrefix(f.Path, real)
 			switch {
-			case err != nil && (f.Type == Dir || r.Wants(name)):
-				return fmt.Errorf("reading the database of %s: %w", r.System(), err)
+			case err != nil && (name == root || r.Wants(name) || f.Type == Dir && r.Wants(name+"/0")):
+				return &AccessError{r.System(), err} // a folder of downloads may be shut to others
 			case f.Type != Regular || !r.Wants(name):
 				return nil
 			case f.Size > maxDatabaseFile:

@@ -380,3 +380,42 @@ func TestTakeThisMachine(t *testing.T) {
 	}
 	t.Logf("%d entries %v, %d rows left, %d unreadable; %+v", len(inv.Entries), classes, len(inv.Left), len(inv.Unreadable), inv.Facts)
 }
+
+// shut is a host with a folder that can't be read.
+type shut struct {
+	snapshot.Host
+	dir string
+}
+
+func (s shut) Files(ctx context.Context, dir string, fn func(snapshot.File, error) error) error {
+	return s.Host.Files(ctx, dir, func(f snapshot.File, err error) error {
+		if f.Path != s.dir {
+			return fn(f, err)
+		}
+		if err := fn(f, fs.ErrPermission); err != nil {
+			return err
+		}
+		return fs.SkipDir
+	})
+}
+
+func TestTakeUnreadable(t *testing.T) {
+	tree := server()
+	tree["var/lib/apt/lists/partial"] = "/"
+	h, err := host.Folder(plant(t, tree))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	rules, _ := scrub.New(nil, nil)
+	for dir, fatal := range map[string]bool{"var/lib/dpkg": true, "var/lib/dpkg/info": true, "var/lib/apt/lists/partial": false, "etc/ssl/private": false} {
+		inv, err := snapshot.Take(t.Context(), shut{h, dir}, pkgdb.Readers, rules, nil)
+		var access *snapshot.AccessError
+		if fatal && (!errors.As(err, &access) || !errors.Is(err, fs.ErrPermission) || access.Hint() == "") {
+			t.Errorf("%s: %v", dir, err)
+		}
+		if !fatal && (err != nil || len(inv.Unreadable) != 1 || inv.Unreadable[0].Path != dir) {
+			t.Errorf("%s: %v", dir, err)
+		}
+	}
+}

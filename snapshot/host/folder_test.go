@@ -26,6 +26,15 @@ func TestConformance(t *testing.T) {
 	hosttest.Run(t, func(t *testing.T, root string) snapshot.Host { return open(t, root) })
 }
 
+func TestLive(t *testing.T) {
+	if l, err := open(t, t.TempDir()).Live(t.Context()); err != nil || l != (snapshot.Live{}) {
+		t.Errorf("a folder tells %+v, %v", l, err)
+	}
+	if l, err := open(t, "/").Live(t.Context()); err != nil || l.Kernel == "" {
+		t.Errorf("the running system tells %+v, %v", l, err)
+	}
+}
+
 func TestFolderIsNone(t *testing.T) {
 	for _, root := range []string{filepath.Join(t.TempDir(), "none"), "/dev/null"} {
 		if d, err := Folder(root); err == nil {

@@ -43,8 +43,10 @@ func (Dpkg) Wants(p string) bool {
 	}
 	dir, name := path.Split(p)
 	switch dir {
-	case infoDir, statusDir, triggersDir:
+	case infoDir, statusDir:
 		return true
+	case triggersDir:
+		return name != "Lock" // only root can read it, and it is empty
 	case updatesDir:
 		return digits(name)
 	}

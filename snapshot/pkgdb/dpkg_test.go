@@ -126,7 +126,7 @@ func TestDpkgUpdates(t *testing.T) {
 	for f, want := range map[string]bool{
 		"var/lib/dpkg/updates/0001": true, "var/lib/dpkg/updates/tmp.i": false, "var/lib/dpkg/status-old": false,
 		"var/lib/dpkg/available": false, "var/lib/apt/lists/x_Packages": false, "var/lib/apt/extended_states": true,
-		"var/lib/dpkg/info/deep/er": false, "var/lib/dpkg/lock": false,
+		"var/lib/dpkg/info/deep/er": false, "var/lib/dpkg/lock": false, "var/lib/dpkg/triggers/Lock": false,
 	} {
 		if got := (Dpkg{}).Wants(f); got != want {
 			t.Errorf("Wants(%s) = %v", f, got)
@@ -140,7 +140,6 @@ func TestDpkgUnincorporatedTriggers(t *testing.T) {
 		"triggers/Unincorp": "ldconfig a\n/usr/share/man -\n/usr/lib/x b:amd64 -\n",
 		"triggers/ldconfig": "c/noawait\nx\n",
 		"triggers/File":     "/usr/share/man man/noawait\n",
-		"triggers/Lock":     "",
 	})
 	for name, want := range map[string]string{"a": "triggers-awaited", "b": "triggers-awaited",
 		"c": "triggers-pending", "man": "triggers-pending", "x": "config-files"} {

@@ -47,7 +47,7 @@ func (d *dpkg) interests() (map[string][]string, error) {
 	all := map[string][]string{}
 	for f, content := range d.content {
 		dir, name := path.Split(f)
-		if dir != triggersDir || name == "Unincorp" || name == "Lock" {
+		if dir != triggersDir || name == "Unincorp" {
 			continue
 		}
 		err := lines(f, content, func(n int, line string) error {

@@ -34,11 +34,6 @@ func Run(t *testing.T, open func(t *testing.T, root string) snapshot.Host) {
 	t.Run("an error of the caller", func(t *testing.T) { stops(t, h) })
 	t.Run("content", func(t *testing.T) { content(t, h) })
 	t.Run("a canceled context", func(t *testing.T) { canceled(t, h) })
-	t.Run("live facts", func(t *testing.T) {
-		if l, err := h.Live(t.Context()); err != nil || l != (snapshot.Live{}) {
-			t.Errorf("Live() = %+v, %v of a folder", l, err)
-		}
-	})
 }
 
 // Old is before 1970 and not on a whole second: -1.5 s is second -2.
