@@ -234,7 +234,7 @@ func (s *survey) settle(ctx context.Context, host Host) error {
 // decide reports whether a candidate is kept, and completes its class.
 func (s *survey) decide(e *Entry) bool {
 	owned := e.Path == "." || s.owned[e.Path]
-	if e.Type == Dir && e.Class == "" {
+	if e.Type == Dir && e.Class != Secret {
 		owned = owned || s.reached[e.Path]
 	}
 	switch {
@@ -260,7 +260,8 @@ func (s *survey) addFolders(ctx context.Context, host Host) error {
 	}
 	var missing []string
 	for _, p := range slices.Sorted(maps.Keys(s.reached)) {
-		if class, _ := s.rules.Path(p, Dir); !have[p] && !s.owned[p] && class == "" {
+		class, reason := s.rules.Path(p, Dir)
+		if !have[p] && !s.owned[p] && class != Secret && reason != Kernel {
 			have[p] = true
 			missing = append(missing, p)
 		}
@@ -275,7 +276,7 @@ func (s *survey) addFolders(ctx context.Context, host Host) error {
 		err := host.Files(ctx, p, func(f File, err error) error {
 			if err == nil && f.Path == p && f.Type == Dir {
 				e := Entry{f, State, "the folder of kept files"}
-				if s.owned[p] {
+				if s.owned[p] || s.reached[p] {
 					e.Class, e.Reason = Owned, ""
 				}
 				s.kept = append(s.kept, e)
