@@ -370,4 +370,3 @@ func (s *snapshotter) differs(ctx context.Context, k lock.Package, p snapshot.Pa
 	})
 	return differs, err
 }
-

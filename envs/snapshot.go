@@ -2,9 +2,9 @@ package envs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -209,7 +209,7 @@ func (s *snapshotter) standIns(ctx context.Context) (map[string]instead, error) 
 	const passwd, group = "etc/passwd", "etc/group"
 	made := map[string]instead{}
 	source := map[string][]byte{}
-	err := s.host.Read(ctx, s.present(passwd, group, "etc/subuid", "etc/subgid"), func(p string, r io.Reader, err error) error {
+	err := s.host.Read(ctx, s.present(passwd, group, "etc/login.defs"), func(p string, r io.Reader, err error) error {
 		if err == nil {
 			source[p], err = io.ReadAll(io.LimitReader(r, 16<<20))
 		}
@@ -221,9 +221,15 @@ func (s *snapshotter) standIns(ctx context.Context) (map[string]instead, error) 
 	if err != nil {
 		return nil, err
 	}
+	// The rules tell lines of the three apart by their fields. A shadow file is made
+	// of the names in passwd: the host's is never read.
+	users := slices.Concat(source["etc/login.defs"], []byte("\n"), source[passwd])
+	groups := slices.Concat(users, []byte("\n"), source[group])
+	for p, from := range map[string][]byte{passwd: users, "etc/shadow": users, "etc/subuid": users, "etc/subgid": users,
+		group: groups, "etc/gshadow": groups} {
+		source[p] = from
+	}
 	owners := s.owners()
-	// A shadow file is made of the names in passwd: the host's is never read.
-	source["etc/shadow"], source["etc/gshadow"] = source[passwd], source[group]
 	for _, e := range s.inv.Entries {
 		if e.Type != snapshot.Regular {
 			continue
@@ -350,11 +356,6 @@ func (s *snapshotter) publish(ctx context.Context, l *lock.Lock) (*SnapshotResul
 	for _, a := range l.Archives {
 		s.keep = append(s.keep, a.InRelease)
 	}
-	for _, d := range s.keep {
-		if err := s.cfg.Store.Sole(d); err != nil {
-			return nil, err
-		}
-	}
 	if err := s.contents.remember(s.opts.Address); err != nil {
 		return nil, err
 	}
@@ -370,24 +371,33 @@ func (s *snapshotter) publish(ctx context.Context, l *lock.Lock) (*SnapshotResul
 				return l.Write(), nil // it makes no release, and nothing is pushed
 			}
 		}
-		var err error
-		for _, d := range s.keep {
-			if s.cfg.Fleet.Remote() == "" {
-				err = errors.Join(err, remote.Push(ctx, s.cfg.Store, d))
-			}
-		}
-		return l.Write(), err
+		return l.Write(), s.share(ctx, remote)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("adding a release of %s: %w", s.opts.Target, err)
 	}
 	res.Release, res.Name, res.New = rel, rel.String(), added
 	for _, d := range s.keep {
-		if s.cfg.Store.IsSole(d) && (added || !remote.Has(d)) {
+		if s.cfg.Store.IsSole(d) {
 			res.Sole = append(res.Sole, d)
 		}
 	}
 	text, err := rel.Text()
 	res.Identity = lock.Identity(text)
 	return res, err
+}
+
+// share notes that no archive has what the release needs beside its packages, and
+// puts it where the fleet keeps such things, if that is its own folder.
+func (s *snapshotter) share(ctx context.Context, remote store.Folder) error {
+	for _, d := range s.keep {
+		err := s.cfg.Store.Sole(d)
+		if err == nil && s.cfg.Fleet.Remote() == "" {
+			err = remote.Push(ctx, s.cfg.Store, d)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -128,16 +128,3 @@ func (s *Store) syncfs() error {
 	}
 	return nil
 }
-
-// Remove drops a finished item. It is renamed away first, so that nobody meets
-// half of it.
-func (s *Store) Remove(kind, name string) error {
-	dir, err := s.WorkDir("gone")
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(s.path(kind, name), dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return removeAll(dir)
-}

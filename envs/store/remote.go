@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 // Folder is a remote in a folder: a fleet's blobs/, in git or not, or one on a
@@ -91,6 +92,11 @@ func (f Folder) Push(ctx context.Context, s *Store, d digest.Digest) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
+	written, err := writing(dir)
+	if err != nil {
+		return err
+	}
+	defer written()
 	name := d.Encoded()
 	if compressed {
 		name += ".zst"
@@ -101,9 +107,35 @@ func (f Folder) Push(ctx context.Context, s *Store, d digest.Digest) error {
 	return s.Shared(d)
 }
 
+// beside begins the names of files that aren't whole yet.
+const beside = ".new-"
+
+// writing says that a file is being written to dir. What killed processes left there
+// goes first, unless somebody else writes right now: git would take it along.
+func writing(dir string) (written func(), err error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		dead, err := filepath.Glob(filepath.Join(dir, beside+"*"))
+		for _, name := range dead {
+			err = errors.Join(err, os.Remove(name))
+		}
+		if err != nil {
+			return nil, errors.Join(err, d.Close())
+		}
+	}
+	// Some network file systems lock no folder; nothing is cleared there then.
+	for err = unix.EINTR; err == unix.EINTR; {
+		err = unix.Flock(int(d.Fd()), unix.LOCK_SH)
+	}
+	return func() { d.Close() }, nil
+}
+
 // copyBeside writes a new file next to its name, syncs and renames it.
 func copyBeside(ctx context.Context, r io.Reader, dir, name string) error {
-	out, err := os.CreateTemp(dir, ".new-")
+	out, err := os.CreateTemp(dir, beside)
 	if err != nil {
 		return err
 	}

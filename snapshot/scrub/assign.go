@@ -15,26 +15,26 @@ const secretName = `(?:pass(?:word|wd|phrase|code|w)?|pwd|secret|secret[_.-]?key
 var (
 	// NAME = value, "NAME": "value", NAME: value, define('NAME', 'value'),
 	// $x['NAME'] = 'value'.
-	assigns = regexp.MustCompile(`(?i)[A-Za-z0-9_.-]{0,60}` + secretName +
+	assigns = lazy(`(?i)[A-Za-z0-9_.-]{0,60}` + secretName +
 		`["']?\]?[ \t]*(?:=>|:=|=|:|,)[ \t]*("[^"\n]{1,512}"|'[^'\n]{1,512}'|[^\s"']+)`)
 	// <password>value</password>
-	element = regexp.MustCompile(`(?i)<[A-Za-z0-9_.:-]{0,60}` + secretName + `[^<>\n]{0,100}>([^<>\n]{1,512})</`)
+	element = lazy(`(?i)<[A-Za-z0-9_.:-]{0,60}` + secretName + `[^<>\n]{0,100}>([^<>\n]{1,512})</`)
 	// Settings whose value follows after a space: redis, LDAP, netrc, SNMP.
-	spaced = regexp.MustCompile(`(?im)^[ \t]*(?:requirepass|masterauth|bindpw|rootpw|ldap_default_authtok|` +
+	spaced = lazy(`(?im)^[ \t]*(?:requirepass|masterauth|bindpw|rootpw|ldap_default_authtok|` +
 		`machine[ \t]+\S+[ \t]+login[ \t]+\S+[ \t]+password|authpass|auth_pass)[ \t]+("[^"\n]+"|\S+)`)
-	authorization = regexp.MustCompile(`(?i)authorization["']?[ \t]*[:=]?[ \t]*["']?(?:basic|bearer)[ \t]+([A-Za-z0-9+/._~-]{12,}=*)`)
+	authorization = lazy(`(?i)authorization["']?[ \t]*[:=]?[ \t]*["']?(?:basic|bearer)[ \t]+([A-Za-z0-9+/._~-]{12,}=*)`)
 	// scheme://user:password@host
-	address = regexp.MustCompile(`^://([^/\s:@"'<>]{0,100}):([^/\s@"'<>]{1,256})@[A-Za-z0-9\[._-]`)
+	address = lazy(`^://([^/\s:@"'<>]{0,100}):([^/\s@"'<>]{1,256})@[A-Za-z0-9\[._-]`)
 
-	xmlComment = regexp.MustCompile(`(?s)<!--.*?-->`)
+	xmlComment = lazy(`(?s)<!--.*?-->`)
 
-	hint = regexp.MustCompile(`(?i)pass|pwd|secret|token|key|psk|bindpw|rootpw|masterauth|connectionstring|authorization|authtok`)
+	hint = lazy(`(?i)pass|pwd|secret|token|key|psk|bindpw|rootpw|masterauth|connectionstring|authorization|authtok`)
 )
 
 func patterns() []string {
 	var all []string
-	for _, re := range []*regexp.Regexp{begin, end, header, assigns, element, spaced, authorization, address, hint} {
-		all = append(all, re.String())
+	for _, re := range []func() *regexp.Regexp{begin, end, header, assigns, element, spaced, authorization, address, hint} {
+		all = append(all, re().String())
 	}
 	return all
 }
@@ -59,17 +59,17 @@ func wordSet(s string) map[string]bool {
 // commented out is documentation, more often than not.
 func assignment(b []byte) string {
 	if bytes.Contains(b, []byte("<!--")) {
-		b = xmlComment.ReplaceAll(b, nil)
+		b = xmlComment().ReplaceAll(b, nil)
 	}
 	for line := range bytes.SplitSeq(b, []byte("\n")) {
 		if i := bytes.Index(line, []byte(" #")); i >= 0 && bytes.Count(line[:i], []byte(`"`))%2 == 0 && bytes.IndexByte(line[:i], '\'') < 0 {
 			line = line[:i] // what follows is a comment
 		}
 		line = bytes.TrimSpace(line)
-		if len(line) < 5 || comment(line) || !hint.Match(line) {
+		if len(line) < 5 || comment(line) || !hint().Match(line) {
 			continue
 		}
-		for _, m := range assigns.FindAllSubmatchIndex(line, 20) {
+		for _, m := range assigns().FindAllSubmatchIndex(line, 20) {
 			// The match may begin inside of a word that the pattern was too short for.
 			if m[0] > 0 && (wordByte(line[m[0]-1]) || line[m[0]-1] == '$' && !phpVariable(line)) {
 				continue
@@ -84,12 +84,12 @@ func assignment(b []byte) string {
 				return "a password is set"
 			}
 		}
-		for _, re := range []*regexp.Regexp{element, spaced} {
-			if m := re.FindSubmatch(line); m != nil && realValue(m[1]) {
+		for _, re := range []func() *regexp.Regexp{element, spaced} {
+			if m := re().FindSubmatch(line); m != nil && realValue(m[1]) {
 				return "a password is set"
 			}
 		}
-		if m := authorization.FindSubmatch(line); m != nil && len(distinct(m[1])) > 6 {
+		if m := authorization().FindSubmatch(line); m != nil && len(distinct(m[1])) > 6 {
 			return "an authorization header"
 		}
 	}
@@ -155,7 +155,7 @@ func passwordInAddress(b []byte) bool {
 			return false
 		}
 		after := rest[i:min(len(rest), i+512)]
-		if m := address.FindSubmatch(after); m != nil && i > 1 && wordByte(rest[i-1]) && realPassword(m[2]) {
+		if m := address().FindSubmatch(after); m != nil && i > 1 && wordByte(rest[i-1]) && realPassword(m[2]) {
 			return true
 		}
 		rest = rest[i+3:]
@@ -164,13 +164,13 @@ func passwordInAddress(b []byte) bool {
 
 // realPassword is realValue for addresses, where manuals like to be brief.
 func realPassword(v []byte) bool {
-	if len(distinct(v)) < 3 || placeholders[strings.ToLower(string(v))] || someWord.Match(v) {
+	if len(distinct(v)) < 3 || placeholders[strings.ToLower(string(v))] || someWord().Match(v) {
 		return false
 	}
-	return !bytes.ContainsAny(v, "$%{}<>[]*()\\|`") || escaped.Match(v)
+	return !bytes.ContainsAny(v, "$%{}<>[]*()\\|`") || escaped().Match(v)
 }
 
 var (
-	someWord = regexp.MustCompile(`(?i)^(?:your|my|the|db|some|proxy)?[_-]?(?:pass|pw|passphrase|password|passwd|secret|token)[_-]?[0-9]{0,4}$`)
-	escaped  = regexp.MustCompile(`^[^$%{}<>]*(?:%[0-9A-Fa-f]{2}[^$%{}<>]*)+$`)
+	someWord = lazy(`(?i)^(?:your|my|the|db|some|proxy)?[_-]?(?:pass|pw|passphrase|password|passwd|secret|token)[_-]?[0-9]{0,4}$`)
+	escaped  = lazy(`^[^$%{}<>]*(?:%[0-9A-Fa-f]{2}[^$%{}<>]*)+$`)
 )

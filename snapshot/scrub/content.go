@@ -8,6 +8,7 @@ import (
 	"io"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 const (
@@ -109,11 +110,11 @@ func isConfig(path string) bool {
 }
 
 var (
-	begin = regexp.MustCompile(`-----? ?BEGIN (?:[A-Z0-9]+ ){0,4}(?:PRIVATE KEY(?: BLOCK)?|OpenVPN Static key V1|SSH2 ENCRYPTED PRIVATE KEY) ?-?----`)
-	end   = regexp.MustCompile(`-----? ?END (?:[A-Z0-9]+ ){0,4}(?:PRIVATE KEY(?: BLOCK)?|OpenVPN Static key V1|SSH2 ENCRYPTED PRIVATE KEY) ?-?----`)
+	begin = lazy(`-----? ?BEGIN (?:[A-Z0-9]+ ){0,4}(?:PRIVATE KEY(?: BLOCK)?|OpenVPN Static key V1|SSH2 ENCRYPTED PRIVATE KEY) ?-?----`)
+	end   = lazy(`-----? ?END (?:[A-Z0-9]+ ){0,4}(?:PRIVATE KEY(?: BLOCK)?|OpenVPN Static key V1|SSH2 ENCRYPTED PRIVATE KEY) ?-?----`)
 	// What may stand between: base64 in lines, or in a string with \n for them,
 	// and the headers of RFC 1421 and OpenPGP.
-	header = regexp.MustCompile(`(?m)^[ \t]*[A-Z][A-Za-z-]{2,30}: [^\n]{0,200}$`)
+	header = lazy(`(?m)^[ \t]*[A-Z][A-Za-z-]{2,30}: [^\n]{0,200}$`)
 )
 
 // privateKey finds a PEM block with something in it; in a program it has to be
@@ -129,14 +130,14 @@ func privateKey(b []byte, text bool) string {
 			return ""
 		}
 		from := max(i-6, 0)
-		at := begin.FindIndex(rest[from:min(i+80, len(rest))])
+		at := begin().FindIndex(rest[from:min(i+80, len(rest))])
 		rest = rest[i+6:]
 		if at == nil {
 			continue
 		}
 		body := rest[min(max(at[1]+from-i-6, 0), len(rest)):]
 		body = body[:min(len(body), overlap-1024)]
-		stop := end.FindIndex(body)
+		stop := end().FindIndex(body)
 		if stop != nil {
 			body = body[:stop[0]]
 		}
@@ -150,7 +151,7 @@ func privateKey(b []byte, text bool) string {
 // shortest, Ed25519's, has 64 characters. Where no end was found it counts what
 // comes before the first thing that can't be part of one.
 func keyMaterial(body []byte, ended bool) bool {
-	body = header.ReplaceAll(body, nil)
+	body = header().ReplaceAll(body, nil)
 	n := 0
 	for i := 0; i < len(body); i++ {
 		switch c := body[i]; {
@@ -204,13 +205,13 @@ var shapes = []struct{ literal, tail, reason string }{
 	{"eyJ", `[0-9A-Za-z_-]{8,}\.eyJ[0-9A-Za-z_-]{8,}\.[0-9A-Za-z_-]{20,}`, "a JSON web token"},
 }
 
-var tails = func() []*regexp.Regexp {
+var tails = sync.OnceValue(func() []*regexp.Regexp {
 	var all []*regexp.Regexp
 	for _, s := range shapes {
 		all = append(all, regexp.MustCompile(`^`+s.tail))
 	}
 	return all
-}()
+})
 
 func token(b []byte) string {
 	for i, s := range shapes {
@@ -223,7 +224,7 @@ func token(b []byte) string {
 				before = rest[at-1]
 			}
 			rest = rest[at+len(s.literal):]
-			tail := tails[i].Find(rest[:min(len(rest), 8<<10)])
+			tail := tails()[i].Find(rest[:min(len(rest), 8<<10)])
 			if tail != nil && (!wordByte(before) || s.literal[0] == 'h' && strings.Contains(s.literal, "/")) && genuine(s.literal, tail) {
 				return s.reason
 			}
