@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -118,9 +119,11 @@ func writing(dir string) (written func(), err error) {
 		return nil, err
 	}
 	if unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
-		dead, err := filepath.Glob(filepath.Join(dir, beside+"*"))
-		for _, name := range dead {
-			err = errors.Join(err, os.Remove(name))
+		entries, err := os.ReadDir(dir)
+		for _, e := range entries {
+			if strings.HasPrefix(e.Name(), beside) {
+				err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+			}
 		}
 		if err != nil {
 			return nil, errors.Join(err, d.Close())
