@@ -138,13 +138,14 @@ func (s *Store) workDir() (string, error) {
 
 // sweep removes the work folders whose process is gone.
 func (s *Store) sweep() error {
-	names, err := filepath.Glob(s.path("work", "*"))
-	if err != nil || len(names) == 0 {
+	entries, err := os.ReadDir(s.path("work"))
+	if err != nil || len(entries) == 0 {
 		return err
 	}
 	var dead []*flock.Flock
 	err = s.exclusive("work", func() error {
-		for _, name := range names {
+		for _, e := range entries {
+			name := s.path("work", e.Name())
 			if strings.HasSuffix(name, ".lock") {
 				if _, err := os.Lstat(strings.TrimSuffix(name, ".lock")); err == nil {
 					continue // met under the folder's own name
@@ -159,7 +160,11 @@ func (s *Store) sweep() error {
 		return nil
 	})
 	for _, l := range dead {
-		err = errors.Join(err, removeAll(strings.TrimSuffix(l.Path(), ".lock")), os.Remove(l.Path()), l.Unlock())
+		err = errors.Join(err, removeAll(strings.TrimSuffix(l.Path(), ".lock")))
+		if e := os.Remove(l.Path()); !errors.Is(e, fs.ErrNotExist) { // or another one swept it, just before
+			err = errors.Join(err, e)
+		}
+		err = errors.Join(err, l.Unlock())
 	}
 	return err
 }
