@@ -129,8 +129,11 @@ func writeNew(path string, data []byte, mode fs.FileMode) error {
 	return place(path, data, mode, renameNew)
 }
 
+// unfinished begins the names of files that aren't whole yet.
+const unfinished = ".stead-"
+
 func place(path string, data []byte, mode fs.FileMode, rename func(from, to string) error) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".stead-")
+	f, err := os.CreateTemp(filepath.Dir(path), unfinished)
 	if err != nil {
 		return fmt.Errorf("writing %s: %w", path, cause(err))
 	}

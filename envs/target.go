@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/BurntSushi/toml"
 	"github.com/opencontainers/go-digest"
@@ -93,7 +94,25 @@ func (f *Fleet) exclusive(target string, fn func(dir string) error) error {
 	for err = unix.EINTR; err == unix.EINTR; {
 		err = unix.Flock(int(d.Fd()), unix.LOCK_EX)
 	}
+	if err == nil {
+		err = clearUnfinished(dir)
+	}
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOLCK) {
+		return fmt.Errorf("opening target %s: %w", target, err)
+	}
 	return fn(dir)
+}
+
+// clearUnfinished removes what processes that were killed began to write: git would
+// take it along.
+func clearUnfinished(dir string) error {
+	entries, err := os.ReadDir(dir)
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), unfinished) {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }
 
 // AddRelease adds a release to a target. write makes the text of the lock from
@@ -135,25 +154,25 @@ func (f *Fleet) tryAdd(dir, target string, write func(int, Release) ([]byte, err
 	if parent.Number > 0 && lock.Identity(text) == lock.Identity(before) {
 		return parent, false, nil
 	}
-	if err := writeNew(next.Path, text, 0o644); err != nil {
-		return Release{}, false, err
+	if parent.Number > 0 {
+		// The release comes last: once it is there, nobody writes what belongs to it.
+		changes, err := changesText(parent, text)
+		if err == nil {
+			err = writeFile(filepath.Join(dir, strconv.Itoa(next.Number)+".changes"), changes, 0o644)
+		}
+		if err != nil {
+			return Release{}, false, err
+		}
 	}
-	if parent.Number == 0 {
-		return next, true, nil
-	}
-	changes, err := changesText(parent, next)
-	if err != nil {
-		return next, true, err
-	}
-	return next, true, writeFile(filepath.Join(dir, strconv.Itoa(next.Number)+".changes"), changes, 0o644)
+	return next, true, writeNew(next.Path, text, 0o644)
 }
 
-func changesText(before, after Release) ([]byte, error) {
+func changesText(before Release, after []byte) ([]byte, error) {
 	a, err := before.Lock()
 	if err != nil {
 		return nil, err
 	}
-	b, err := after.Lock()
+	b, err := lock.Read(after)
 	if err != nil {
 		return nil, err
 	}
