@@ -66,7 +66,8 @@ func prepare(ctx context.Context) (_ *bench, err error) {
 	}()
 	b.fleet, b.store = b.path("fleet"), b.path("store")
 	b.bundle, b.tar = b.path("bundle"), b.path("root.tar")
-	if b.stead, err = filepath.Abs("bin/stead"); err != nil {
+	b.stead = b.path("stead") // a copy: bin/stead may be built again meanwhile
+	if err := b.command(ctx, "", "cp", "bin/stead", b.stead); err != nil {
 		return nil, err
 	}
 	for _, sub := range []string{"project", "repo", "bundle/rootfs"} {
