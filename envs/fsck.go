@@ -69,22 +69,12 @@ func Fsck(ctx context.Context, cfg Config, rel Release, opts FsckOptions) (*Fsck
 	if err := c.root(ctx, root, l.Rootfs.Digest); err != nil {
 		return nil, err
 	}
-	for _, p := range l.Packages {
-		if tree, ok := cfg.Store.Find(store.Trees, image.TreeName(p)); ok {
-			m, err := tree.Manifest()
-			if err != nil {
-				c.report(Difference{Where: "tree of " + p.Name, What: err.Error()})
-				continue
-			}
-			if err := c.item(ctx, "tree of "+p.Name, tree, m); err != nil {
-				return nil, err
-			}
-		}
-		if err := c.blob(p.Name, p.Digest()); err != nil {
+	for _, t := range append(packageTrees(l.Packages), deltaTree(l.Delta)) {
+		if err := c.tree(ctx, t); err != nil {
 			return nil, err
 		}
 	}
-	return &c.res, c.blob("delta", l.Delta.Digest())
+	return &c.res, nil
 }
 
 // NotPulledError says that a release isn't on this machine.
@@ -121,6 +111,20 @@ func (c *checker) root(ctx context.Context, it store.Item, want string) error {
 		}
 	}
 	return c.item(ctx, "env", it, m)
+}
+
+// tree checks a tree and the blob that it came from, where the store has them.
+func (c *checker) tree(ctx context.Context, t unpacking) error {
+	where := "tree of " + t.name
+	if it, ok := c.cfg.Store.Find(store.Trees, t.digest.Encoded()); ok {
+		m, err := it.Manifest()
+		if err != nil {
+			c.report(Difference{Where: where, What: err.Error()})
+		} else if err := c.item(ctx, where, it, m); err != nil {
+			return err
+		}
+	}
+	return c.blob(t.name, t.digest)
 }
 
 // item compares a folder of the store with its manifest.

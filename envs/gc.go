@@ -96,6 +96,7 @@ func (c *collector) mark(f *Fleet) error {
 			for _, d := range ownBlobs(l) {
 				c.keep["blobs/"+d.Encoded()] = true
 			}
+			c.keep["trees/"+l.Delta.SHA256] = true
 			for _, p := range l.Packages {
 				c.keep["blobs/"+p.SHA256], c.keep["trees/"+image.TreeName(p)] = true, true
 			}

@@ -270,16 +270,16 @@ func (s *snapshotter) unpackCandidates(ctx context.Context, all []candidate, abs
 			packages = append(packages, pinned(c.Candidate))
 		}
 	}
-	byDigest := map[string]candidate{}
+	byDigest := map[digest.Digest]candidate{}
 	for _, c := range all {
-		byDigest[c.SHA256] = c
+		byDigest[c.Digest()] = c
 	}
-	return unpackAll(ctx, s.cfg, packages, func(ctx context.Context, p lock.Package) error {
-		if err := s.cfg.Store.DropBlob(p.Digest()); err != nil {
+	return unpackAll(ctx, s.cfg, packageTrees(packages), func(ctx context.Context, d digest.Digest) error {
+		if err := s.cfg.Store.DropBlob(d); err != nil {
 			return err
 		}
-		absent, err := s.bring(ctx, []candidate{byDigest[p.SHA256]})
-		if e := absent[p.Digest()]; e != nil {
+		absent, err := s.bring(ctx, []candidate{byDigest[d]})
+		if e := absent[d]; e != nil {
 			return e
 		}
 		return err

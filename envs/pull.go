@@ -1,10 +1,12 @@
 package envs
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	goruntime "runtime"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -100,8 +102,10 @@ func (p *puller) packages() []lock.Package {
 // blobs fetches the delta, and the package files whose trees aren't here yet.
 func (p *puller) blobs(ctx context.Context) error {
 	remote := store.Folder{Dir: p.cfg.Fleet.Blobs()}
-	if err := p.fromRemote(ctx, remote, p.lock.Delta.Digest(), "the delta"); err != nil {
-		return err
+	if _, ok := p.cfg.Store.Find(store.Trees, p.lock.Delta.SHA256); !ok {
+		if err := p.fromRemote(ctx, remote, p.lock.Delta.Digest(), "the delta"); err != nil {
+			return err
+		}
 	}
 	// Only an error needs the manifest, so that it can name a path.
 	manifest := image.ManifestDigest(p.lock.Rootfs.Digest)
@@ -166,26 +170,17 @@ func (p *puller) fromRemote(ctx context.Context, remote store.Folder, d digest.D
 
 // root unpacks what isn't unpacked yet and makes the root filesystem.
 func (p *puller) root(ctx context.Context, name string) (store.Item, error) {
-	if err := unpackAll(ctx, p.cfg, p.packages(), p.again); err != nil {
+	packages := p.packages()
+	trees := append([]unpacking{deltaTree(p.lock.Delta)}, packageTrees(packages)...) // the largest first
+	if err := unpackAll(ctx, p.cfg, trees, p.again); err != nil {
 		return store.Item{}, err
 	}
-	trees, err := loadTrees(ctx, p.cfg, p.packages())
+	loaded, err := loadTrees(ctx, p.cfg, trees)
 	if err != nil {
 		return store.Item{}, err
 	}
 	p.cfg.Progress.Report(snapshot.Event{Stage: "linking", Item: p.lock.Release.Target})
-	pending, err := image.MakeRoot(ctx, p.cfg.Store, p.lock, trees, name, p.cfg.jobs())
-	var damaged *store.MismatchError
-	if errors.As(err, &damaged) && damaged.Want == p.lock.Delta.Digest() {
-		// The store's copy of the delta is damaged: fetch it anew, once.
-		p.cfg.Progress.Note("linking", fmt.Sprintf("the delta in the store is damaged and fetched again: %v", err))
-		if err = p.cfg.Store.DropBlob(damaged.Want); err == nil {
-			err = p.blobs(ctx)
-		}
-		if err == nil {
-			pending, err = image.MakeRoot(ctx, p.cfg.Store, p.lock, trees, name, p.cfg.jobs())
-		}
-	}
+	pending, err := image.MakeRoot(ctx, p.cfg.Store, p.lock, loaded[1:], loaded[0], name, p.cfg.jobs())
 	if err != nil {
 		return store.Item{}, err
 	}
@@ -195,39 +190,69 @@ func (p *puller) root(ctx context.Context, name string) (store.Item, error) {
 	return pending.Item, nil
 }
 
-// again fetches a package file anew whose copy in the store is damaged.
-func (p *puller) again(ctx context.Context, k lock.Package) error {
-	if err := p.cfg.Store.DropBlob(k.Digest()); err != nil {
+// again fetches a file anew whose copy in the store is damaged.
+func (p *puller) again(ctx context.Context, d digest.Digest) error {
+	if err := p.cfg.Store.DropBlob(d); err != nil {
 		return err
 	}
-	if remote := (store.Folder{Dir: p.cfg.Fleet.Blobs()}); remote.Has(k.Digest()) {
-		return remote.Fetch(ctx, p.cfg.Store, k.Digest())
-	}
-	return archive.Fetch(ctx, p.cfg.Store, []archive.File{p.file(k)}, archive.FetchOptions{Progress: p.cfg.Progress})
+	return p.blobs(ctx)
 }
 
-// publishBytes is how much is unpacked, counted by the size of the package files,
-// before it is synced to disk and can't be lost any more.
+// unpacking is a blob and how to make the tree of it.
+type unpacking struct {
+	name   string // for people
+	digest digest.Digest
+	size   int64 // bytes of the blob
+	unpack func(context.Context, *store.Store) (*store.Pending, error)
+}
+
+func packageTrees(packages []lock.Package) []unpacking {
+	trees := make([]unpacking, len(packages))
+	for i, k := range packages {
+		trees[i] = unpacking{k.Name, k.Digest(), k.Size, func(ctx context.Context, st *store.Store) (*store.Pending, error) {
+			return image.Unpack(ctx, st, k)
+		}}
+	}
+	return trees
+}
+
+func deltaTree(d lock.Delta) unpacking {
+	return unpacking{"the delta", d.Digest(), d.Size, func(ctx context.Context, st *store.Store) (*store.Pending, error) {
+		return image.UnpackDelta(ctx, st, d)
+	}}
+}
+
+// publishBytes is how much is unpacked, counted by the size of the blobs, before it
+// is synced to disk and can't be lost any more.
 const publishBytes = 96 << 20
 
 // unpackAll makes the trees that the store lacks. again, where given, is asked once
-// for a package whose file turned out to be damaged.
-func unpackAll(ctx context.Context, cfg Config, packages []lock.Package, again func(context.Context, lock.Package) error) error {
-	var todo []lock.Package
-	for _, k := range packages {
-		if _, ok := cfg.Store.Find(store.Trees, image.TreeName(k)); !ok {
-			todo = append(todo, k)
+// for a blob that turned out to be damaged.
+func unpackAll(ctx context.Context, cfg Config, trees []unpacking, again func(context.Context, digest.Digest) error) error {
+	var todo []unpacking
+	for _, t := range trees {
+		if _, ok := cfg.Store.Find(store.Trees, t.digest.Encoded()); !ok {
+			todo = append(todo, t)
 		}
 	}
+	// The largest first: a large one that comes last is waited for alone.
+	slices.SortStableFunc(todo, func(a, b unpacking) int { return cmp.Compare(b.size, a.size) })
 	u := unpacker{cfg: cfg, again: again, total: int64(len(todo))}
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(cfg.jobs())
-	for _, k := range todo {
-		g.Go(func() error { return u.one(gctx, k) })
+	var syncing errgroup.Group // beside the others, which need the processor and not the disk
+	for _, t := range todo {
+		g.Go(func() error {
+			enough, err := u.one(gctx, t)
+			if enough {
+				syncing.Go(func() error { return u.publish(gctx) })
+			}
+			return err
+		})
 	}
-	err := g.Wait()
+	err := errors.Join(g.Wait(), syncing.Wait())
 	if err == nil {
-		err = u.publish(ctx, 0)
+		err = u.publish(ctx)
 	}
 	for _, p := range u.pending {
 		err = errors.Join(err, p.Discard())
@@ -237,50 +262,54 @@ func unpackAll(ctx context.Context, cfg Config, packages []lock.Package, again f
 
 type unpacker struct {
 	cfg   Config
-	again func(context.Context, lock.Package) error
+	again func(context.Context, digest.Digest) error
 	total int64
 
 	mu      sync.Mutex
 	pending []*store.Pending
 	bytes   int64
 	done    int64
+	mending sync.Mutex
 }
 
-func (u *unpacker) one(ctx context.Context, k lock.Package) error {
+// one makes one tree; enough says that it is time to publish.
+func (u *unpacker) one(ctx context.Context, t unpacking) (enough bool, err error) {
 	if err := ctx.Err(); err != nil {
-		return err
+		return false, err
 	}
-	tree, err := image.Unpack(ctx, u.cfg.Store, k)
+	made, err := t.unpack(ctx, u.cfg.Store)
 	var damaged *store.MismatchError
 	if errors.As(err, &damaged) && u.again != nil {
-		u.cfg.Progress.Note("unpacking", fmt.Sprintf("%s in the store is damaged and fetched again", k.Name))
-		if err := u.again(ctx, k); err != nil {
-			return err
+		u.cfg.Progress.Note("unpacking", fmt.Sprintf("%s in the store is damaged and fetched again", t.name))
+		u.mending.Lock()
+		err = u.again(ctx, t.digest)
+		u.mending.Unlock()
+		if err != nil {
+			return false, err
 		}
-		tree, err = image.Unpack(ctx, u.cfg.Store, k)
+		made, err = t.unpack(ctx, u.cfg.Store)
 	}
 	if err != nil {
-		return err
+		return false, err
 	}
 	u.mu.Lock()
-	u.pending = append(u.pending, tree)
-	u.bytes += k.Size
+	u.pending = append(u.pending, made)
+	u.bytes += t.size
 	u.done++
 	done := u.done
+	if enough = u.bytes >= publishBytes; enough {
+		u.bytes = 0
+	}
 	u.mu.Unlock()
-	u.cfg.Progress.Report(snapshot.Event{Stage: "unpacking", Item: k.Name, Done: done, Total: u.total, Unit: "packages"})
-	return u.publish(ctx, publishBytes)
+	u.cfg.Progress.Report(snapshot.Event{Stage: "unpacking", Item: t.name, Done: done, Total: u.total, Unit: "packages"})
+	return enough, nil
 }
 
-// publish publishes what is pending, once it is at least so many bytes.
-func (u *unpacker) publish(ctx context.Context, least int64) error {
+// publish publishes what is pending.
+func (u *unpacker) publish(ctx context.Context) error {
 	u.mu.Lock()
-	if u.bytes < least {
-		u.mu.Unlock()
-		return nil
-	}
 	batch := u.pending
-	u.pending, u.bytes = nil, 0
+	u.pending = nil
 	u.mu.Unlock()
 	err := u.cfg.Store.Publish(ctx, batch...)
 	if err != nil {
@@ -291,29 +320,29 @@ func (u *unpacker) publish(ctx context.Context, least int64) error {
 	return err
 }
 
-// loadTrees reads the manifests of the packages' trees.
-func loadTrees(ctx context.Context, cfg Config, packages []lock.Package) ([]image.Tree, error) {
-	trees := make([]image.Tree, len(packages))
+// loadTrees reads the manifests of trees.
+func loadTrees(ctx context.Context, cfg Config, trees []unpacking) ([]image.Tree, error) {
+	loaded := make([]image.Tree, len(trees))
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(cfg.jobs())
-	for i, k := range packages {
+	for i, t := range trees {
 		g.Go(func() error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			it, ok := cfg.Store.Find(store.Trees, image.TreeName(k))
+			it, ok := cfg.Store.Find(store.Trees, t.digest.Encoded())
 			if !ok {
-				return fmt.Errorf("reading the tree of %s: it is not in the store", k.Name)
+				return fmt.Errorf("reading the tree of %s: it is not in the store", t.name)
 			}
 			m, err := it.Manifest()
 			if err != nil {
-				return fmt.Errorf("reading the tree of %s: %w", k.Name, err)
+				return fmt.Errorf("reading the tree of %s: %w", t.name, err)
 			}
-			trees[i] = image.Tree{Item: it, Manifest: m}
+			loaded[i] = image.Tree{Item: it, Manifest: m}
 			return nil
 		})
 	}
-	return trees, g.Wait()
+	return loaded, g.Wait()
 }
 
 func (c Config) jobs() int {

@@ -42,7 +42,7 @@ func (s *snapshotter) repack(ctx context.Context, p snapshot.Package) (lock.Pack
 	}
 	k.SHA256 = sum.Encoded()
 	s.keep = append(s.keep, sum)
-	return k, unpackAll(ctx, s.cfg, []lock.Package{k}, nil)
+	return k, unpackAll(ctx, s.cfg, packageTrees([]lock.Package{k}), nil)
 }
 
 // records reads the database's own files about a package.

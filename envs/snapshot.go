@@ -129,7 +129,7 @@ func (s *snapshotter) compose(ctx context.Context) (*lock.Lock, error) {
 			in = append(in, p)
 		}
 	}
-	trees, err := loadTrees(ctx, s.cfg, in)
+	trees, err := loadTrees(ctx, s.cfg, packageTrees(in))
 	if err != nil {
 		return nil, err
 	}

@@ -20,7 +20,6 @@ import (
 	"github.com/ulikunitz/xz/lzma"
 
 	"github.com/stead-env/stead/envs/store"
-	"github.com/stead-env/stead/snapshot"
 )
 
 // Bounds on what one package may bring. The largest packages of Debian have
@@ -38,9 +37,8 @@ const debMagic = "!<arch>\n"
 // unpackDeb unpacks a .deb (deb(5)) without running anything of it: the entries of
 // data.tar, and the members of control.tar as the records that dpkg keeps of them
 // under var/lib/dpkg/info.
-func unpackDeb(ctx context.Context, r io.Reader, w *writer) (store.Manifest, error) {
-	t := &treeBuilder{w: w, index: map[string]int{}}
-	br := bufio.NewReaderSize(r, 256<<10)
+func unpackDeb(ctx context.Context, br *bufio.Reader, w *writer) (store.Manifest, error) {
+	t := newTreeBuilder(w)
 	if magic, err := io.ReadAll(io.LimitReader(br, int64(len(debMagic)))); err != nil || string(magic) != debMagic {
 		return nil, errors.Join(errors.New("it is no .deb: the ar magic is missing"), err)
 	}
@@ -154,18 +152,6 @@ func decompress(ext string, r io.Reader) (plain io.Reader, done func(), err erro
 		return nil, nil, fmt.Errorf("unknown compression %q", ext)
 	}
 	return plain, done, err
-}
-
-// treeBuilder turns the members of a package file into entries of a tree.
-type treeBuilder struct {
-	w       *writer
-	entries []snapshot.File
-	index   map[string]int // into entries, by path
-	bytes   int64
-
-	records     []tar.Header
-	contents    [][]byte
-	recordBytes int64
 }
 
 // record keeps a member of control.tar; dpkg stores all of them but control.

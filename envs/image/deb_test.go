@@ -2,6 +2,7 @@ package image
 
 import (
 	"archive/tar"
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -255,7 +256,7 @@ func FuzzUnpackDeb(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer w.Close()
-		m, err := unpackDeb(context.Background(), bytes.NewReader(data), w)
+		m, err := unpackDeb(context.Background(), bufio.NewReader(bytes.NewReader(data)), w)
 		if names, _ := os.ReadDir(outside); len(names) != 1 {
 			t.Fatalf("it wrote outside: %v", names)
 		}
@@ -279,22 +280,23 @@ func FuzzDelta(f *testing.F) {
 	}
 	f.Add(b.Bytes())
 	f.Fuzz(func(t *testing.T, data []byte) {
-		r := &deltaReader{blob: io.NopCloser(bytes.NewReader(nil)), tr: tar.NewReader(bytes.NewReader(data))}
-		o, err := r.outline(context.Background())
+		st := testStore(t)
+		d := digest.FromBytes(data)
+		if err := st.PutBlob(context.Background(), d, int64(len(data)), bytes.NewReader(data)); err != nil {
+			t.Fatal(err)
+		}
+		p, err := UnpackDelta(context.Background(), st, lock.Delta{SHA256: d.Encoded(), Size: int64(len(data))})
 		if err != nil {
 			return
 		}
-		m, err := apply(store.Manifest{{Path: ".", Type: snapshot.Dir}}, o.entries, o.gone)
+		m, err := p.Manifest()
 		if err != nil {
-			return
+			t.Fatal(err)
 		}
-		var files store.Manifest
-		err = r.files(context.Background(), func(f snapshot.File, _ io.Reader) error {
-			files = append(files, f)
-			return nil
-		})
-		if err == nil {
-			_, _ = apply(m, files, nil)
+		entries, gone := splitLayer(m)
+		_, _ = apply(store.Manifest{{Path: ".", Type: snapshot.Dir}}, entries, gone)
+		if err := p.Discard(); err != nil {
+			t.Fatal(err)
 		}
 	})
 }

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -47,43 +46,26 @@ func (d *Delta) Key() string {
 
 func appendKey(b []byte, p string) []byte { return append(append(b, p...), 0) }
 
-// early reports whether an entry is read before the packages are laid out: links
-// and folders lead package paths, and passwd and group name their owners.
-func early(f snapshot.File) bool {
-	return f.Type == snapshot.Symlink || f.Type == snapshot.Dir || f.Path == "etc/passwd" || f.Path == "etc/group"
-}
-
-// Write writes the delta as one OCI layer in its one spelling: first folders,
-// links, passwd and group, then what is gone, then everything else, each part
-// sorted; so a root can be laid out after the first two. open returns a host file's content, and is called in the order of the
-// entries.
+// Write writes the delta as one OCI layer in its one spelling: the entries in the
+// order of their paths, then what is gone. open returns a host file's content.
 func (d *Delta) Write(ctx context.Context, out io.Writer, open func(f snapshot.File) (io.ReadCloser, error)) error {
 	tw := tar.NewWriter(out)
 	written := map[string]bool{} // groups of hard links
-	part := func(first bool) error {
-		for _, f := range d.Entries {
-			if early(f) != first {
-				continue
-			}
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if err := d.entry(tw, f, written, open); err != nil {
-				return fmt.Errorf("writing %q to the delta: %w", "/"+f.Path, err)
-			}
+	for _, f := range d.Entries {
+		if err := ctx.Err(); err != nil {
+			return err
 		}
-		return nil
-	}
-	if err := part(true); err != nil {
-		return err
+		if err := d.entry(tw, f, written, open); err != nil {
+			return fmt.Errorf("writing %q to the delta: %w", "/"+f.Path, err)
+		}
 	}
 	for _, p := range d.Gone {
 		h := &tar.Header{Typeflag: tar.TypeReg, Name: join(path.Dir(p), whiteout+path.Base(p)), Format: tar.FormatPAX}
 		if err := tw.WriteHeader(h); err != nil {
-			return err
+			return fmt.Errorf("writing %q to the delta: %w", "/"+p, err)
 		}
 	}
-	return errors.Join(part(false), tw.Close())
+	return tw.Close()
 }
 
 func (d *Delta) entry(tw *tar.Writer, f snapshot.File, written map[string]bool, open func(snapshot.File) (io.ReadCloser, error)) error {
@@ -136,155 +118,48 @@ func header(f snapshot.File) *tar.Header {
 	return h
 }
 
-// deltaReader reads a delta in the two steps that making a root needs.
-type deltaReader struct {
-	blob io.ReadCloser
-	tr   *tar.Reader
-	next *tar.Header // the first header of the second part
-	n    int
-}
-
-// openDelta opens the delta of a lock.
-func openDelta(st *store.Store, d lock.Delta) (*deltaReader, error) {
-	blob, err := st.OpenBlob(d.Digest())
-	if err != nil {
-		return nil, err
-	}
-	return &deltaReader{blob: blob, tr: tar.NewReader(bufio.NewReaderSize(blob, 256<<10))}, nil
-}
-
-func (d *deltaReader) Close() error { return d.blob.Close() }
-
-// maxEarlyFile bounds passwd and group.
-const maxEarlyFile = 16 << 20
-
-// outline is the part of a delta that has to be known before the packages are laid
-// out.
-type outline struct {
-	entries store.Manifest
-	gone    []string
-	content map[string][]byte // of the files among the entries
-}
-
-// outline reads the first part of the delta.
-func (d *deltaReader) outline(ctx context.Context) (*outline, error) {
-	o := &outline{content: map[string][]byte{}}
-	for {
-		h, f, err := d.read(ctx)
-		if err == io.EOF {
-			return o, nil
-		}
-		if err != nil {
+// UnpackDelta makes the tree of a delta that is in the store: its layer as it is,
+// whiteouts as the empty files that stand for them. The tree is ready to be
+// published.
+func UnpackDelta(ctx context.Context, st *store.Store, d lock.Delta) (*store.Pending, error) {
+	tree, err := unpack(ctx, st, d.Digest(), func(ctx context.Context, r *bufio.Reader, w *writer) (store.Manifest, error) {
+		t := newTreeBuilder(w)
+		t.layer, t.maxBytes, t.maxEntries = true, d.Size, 10*maxEntries
+		if err := readTar(ctx, "delta.tar", r, t.add); err != nil {
 			return nil, err
 		}
-		if p, ok := whitedOut(f.Path); ok {
-			o.gone = append(o.gone, p)
-			continue
-		}
-		if !early(f) || h.Typeflag == tar.TypeLink {
-			d.next = h
-			return o, nil
-		}
-		if f.Type == snapshot.Regular {
-			if f.Size > maxEarlyFile {
-				return nil, fmt.Errorf("delta: %q has %d bytes", "/"+f.Path, f.Size)
-			}
-			data, err := io.ReadAll(d.tr)
-			if err != nil {
-				return nil, err
-			}
-			o.content[f.Path] = data
-			f.Digest = digest.FromBytes(data).Encoded()
-		}
-		o.entries = append(o.entries, f)
-	}
-}
-
-// whitedOut returns the path that a whiteout takes away.
-func whitedOut(p string) (string, bool) {
-	base, ok := strings.CutPrefix(path.Base(p), whiteout)
-	return join(path.Dir(p), base), ok
-}
-
-// files reads what outline left. For a hard link, f.Link names the file that it
-// belongs to and there is no content.
-func (d *deltaReader) files(ctx context.Context, fn func(f snapshot.File, content io.Reader) error) error {
-	for {
-		h, f, err := d.read(ctx)
-		if err == io.EOF {
-			_, err := io.Copy(io.Discard, d.blob) // the digest is checked at its end
-			return err
-		}
-		if err != nil {
-			return err
-		}
-		if _, ok := whitedOut(f.Path); ok || early(f) && h.Typeflag != tar.TypeLink {
-			return fmt.Errorf("delta: %q is out of order", "/"+f.Path)
-		}
-		if h.Typeflag == tar.TypeLink {
-			if f.Link, err = memberPath(h.Linkname); err != nil {
-				return fmt.Errorf("delta: %w", err)
-			}
-		}
-		if err := fn(f, d.tr); err != nil {
-			return err
-		}
-	}
-}
-
-func (d *deltaReader) read(ctx context.Context) (h *tar.Header, f snapshot.File, err error) {
-	if err := ctx.Err(); err != nil {
-		return nil, f, err
-	}
-	if h = d.next; h != nil {
-		d.next = nil
-	} else if h, err = d.tr.Next(); err != nil {
-		if err != io.EOF {
-			// Where the bytes are damaged that is the better error.
-			_, rest := io.Copy(io.Discard, d.blob)
-			var mismatch *store.MismatchError
-			if errors.As(rest, &mismatch) {
-				err = rest
-			}
-			err = fmt.Errorf("reading delta: %w", err)
-		}
-		return nil, f, err
-	} else if d.n++; d.n > 4*maxEntries {
-		return nil, f, fmt.Errorf("delta: it has more than %d entries", 4*maxEntries)
-	}
-	f, err = fileOf(h)
-	return h, f, err
-}
-
-func fileOf(h *tar.Header) (f snapshot.File, err error) {
-	p, err := memberPath(h.Name)
+		return t.finish()
+	})
 	if err != nil {
-		return f, fmt.Errorf("delta: %w", err)
+		return nil, fmt.Errorf("unpacking the delta %s: %w", d.Digest(), err)
 	}
-	f = snapshot.File{Path: p, Mode: uint32(h.Mode) & 0o7777, UID: uint32(h.Uid), GID: uint32(h.Gid)}
-	switch h.Typeflag {
-	case tar.TypeDir:
-		f.Type = snapshot.Dir
-	case tar.TypeSymlink:
-		f.Type, f.Mode, f.Target, f.MTime = snapshot.Symlink, 0o777, h.Linkname, h.ModTime.Unix()
-	case tar.TypeFifo:
-		f.Type = snapshot.FIFO
-	case tar.TypeReg, tar.TypeLink:
-		f.Type, f.Size, f.MTime = snapshot.Regular, h.Size, h.ModTime.Unix()
-	default:
-		return f, fmt.Errorf("delta: %q is of type %q", "/"+p, h.Typeflag)
-	}
+	return tree, nil
+}
+
+// xattrs are the extended attributes of a layer's entry.
+func xattrs(h *tar.Header) map[string]string {
+	var found map[string]string
 	for key, value := range h.PAXRecords {
-		name, ok := strings.CutPrefix(key, xattrPrefix)
-		if !ok {
-			continue
+		if name, ok := strings.CutPrefix(key, xattrPrefix); ok {
+			if found == nil {
+				found = map[string]string{}
+			}
+			found[name] = value
 		}
-		if f.Xattrs == nil {
-			f.Xattrs = map[string]string{}
-		}
-		f.Xattrs[name] = value
 	}
-	return f, nil
+	return found
+}
+
+// splitLayer returns the entries of an unpacked delta, and what it takes away.
+func splitLayer(m store.Manifest) (entries store.Manifest, gone []string) {
+	for _, f := range m {
+		if base, ok := strings.CutPrefix(path.Base(f.Path), whiteout); ok && base != "" {
+			gone = append(gone, join(path.Dir(f.Path), base))
+		} else {
+			entries = append(entries, f)
+		}
+	}
+	return entries, gone
 }
 
 // apply lays a delta over a base: what is gone goes, then each entry replaces what
@@ -299,6 +174,12 @@ func apply(base store.Manifest, entries store.Manifest, gone []string) (store.Ma
 		dropped[p] = true
 	}
 	out := make(store.Manifest, 0, len(base)+len(entries))
+	group := func(f snapshot.File, of string) snapshot.File {
+		if f.Link != "" {
+			f.Link = of + f.Link // a group never spans the two
+		}
+		return f
+	}
 	for _, f := range base { // a folder comes before what is in it
 		if dropped[path.Dir(f.Path)] {
 			dropped[f.Path] = true
@@ -308,10 +189,12 @@ func apply(base store.Manifest, entries store.Manifest, gone []string) (store.Ma
 			dropped[f.Path] = true
 		}
 		if !dropped[f.Path] && !replaced {
-			out = append(out, f)
+			out = append(out, group(f, "base:"))
 		}
 	}
-	out = append(out, entries...)
+	for _, f := range entries {
+		out = append(out, group(f, "delta:"))
+	}
 	out.Normalize()
 	return out, checkTree(out)
 }

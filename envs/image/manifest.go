@@ -1,7 +1,6 @@
 package image
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -48,5 +47,3 @@ func SaveManifest(ctx context.Context, st *store.Store, m store.Manifest) (strin
 	}
 	return m.Digest(), errors.Join(err, w.Close())
 }
-
-func newByteReader(b []byte) io.Reader { return bytes.NewReader(b) }

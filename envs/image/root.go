@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
 	"path/filepath"
 
 	"golang.org/x/sync/errgroup"
@@ -31,9 +30,17 @@ func (e *RootfsError) Error() string {
 	return s
 }
 
-// MakeRoot makes the root filesystem of a lock from the trees of its packages, which
-// may come in any order, and its delta. jobs bounds what runs at once.
-func MakeRoot(ctx context.Context, st *store.Store, l *lock.Lock, trees []Tree, name string, jobs int) (_ *store.Pending, err error) {
+// MakeRoot makes the root filesystem of a lock out of links into the trees of its
+// packages, which may come in any order, and of its delta. Whether the lock's
+// digest is met is known before anything is made. jobs bounds what runs at once.
+func MakeRoot(ctx context.Context, st *store.Store, l *lock.Lock, packages []Tree, delta Tree, name string, jobs int) (_ *store.Pending, err error) {
+	b, err := layOut(packages, delta)
+	if err != nil {
+		return nil, err
+	}
+	if got := b.manifest.Digest(); got != l.Rootfs.Digest {
+		return nil, &RootfsError{Want: l.Rootfs.Digest, Got: got, Path: firstDifference(st, l.Rootfs.Digest, b.manifest)}
+	}
 	root, err := st.Begin(store.Roots, name)
 	if err != nil {
 		return nil, err
@@ -43,28 +50,10 @@ func MakeRoot(ctx context.Context, st *store.Store, l *lock.Lock, trees []Tree, 
 			err = errors.Join(err, root.Discard())
 		}
 	}()
-	b, err := newRootBuilder(ctx, st, l, trees, root.Root())
-	if err != nil {
+	if err := b.make(ctx, root.Root(), max(jobs, 1)); err != nil {
 		return nil, err
 	}
-	defer b.close()
-	if err := b.lay(ctx, jobs); err != nil {
-		return nil, err
-	}
-	if err := b.delta.files(ctx, b.file); err != nil {
-		return nil, err
-	}
-	m, err := apply(b.manifest, b.added, nil)
-	if err != nil {
-		return nil, err
-	}
-	if got := m.Digest(); got != l.Rootfs.Digest {
-		return nil, &RootfsError{Want: l.Rootfs.Digest, Got: got, Path: firstDifference(st, l.Rootfs.Digest, m)}
-	}
-	if err := b.w.finish(m); err != nil {
-		return nil, err
-	}
-	return root, root.WriteManifest(m)
+	return root, root.WriteManifest(b.manifest)
 }
 
 // Outcome computes what MakeRoot would arrive at, without making anything.
@@ -72,123 +61,112 @@ func Outcome(base *Base, d *Delta) (store.Manifest, error) {
 	return apply(base.Manifest, d.Entries, d.Gone)
 }
 
+// rootBuilder knows of each entry which tree it is linked from.
 type rootBuilder struct {
-	trees    []Tree
+	trees    []Tree // the delta's is the last
+	manifest store.Manifest
 	base     *Base
-	delta    *deltaReader
-	outline  *outline
-	dir      string
-	w        *writer
-	manifest store.Manifest // the base under the outline
-	added    store.Manifest // the delta's files
-	groups   map[string]string
-	content  map[string]int // added files by path, for hard links to them
+	delta    map[string]bool // paths that the delta holds
+
+	w      *writer
+	groups map[string]string // hard links among what had to be copied
 }
 
-func newRootBuilder(ctx context.Context, st *store.Store, l *lock.Lock, trees []Tree, dir string) (*rootBuilder, error) {
-	b := &rootBuilder{trees: trees, dir: dir, groups: map[string]string{}, content: map[string]int{}}
-	var err error
-	if b.delta, err = openDelta(st, l.Delta); err != nil {
-		return nil, err
-	}
-	if b.outline, err = b.delta.outline(ctx); err != nil {
-		b.delta.Close()
-		return nil, err
-	}
+// maxAccounts bounds passwd and group.
+const maxAccounts = 16 << 20
+
+func layOut(packages []Tree, delta Tree) (*rootBuilder, error) {
+	entries, gone := splitLayer(delta.Manifest)
 	links := map[string]string{}
-	for _, f := range b.outline.entries {
+	held := make(map[string]bool, len(entries))
+	for _, f := range entries {
+		held[f.Path] = true
 		if f.Type == snapshot.Symlink {
 			links[f.Path] = f.Target
 		}
 	}
-	names := ParseNames(b.outline.content["etc/passwd"], b.outline.content["etc/group"])
-	if b.base, err = Compose(trees, links, names); err == nil {
-		b.manifest, err = apply(b.base.Manifest, b.outline.entries, b.outline.gone)
+	account := func(p string) []byte { // what isn't there names nobody
+		if f, ok := delta.Manifest.Lookup(p); !ok || f.Type != snapshot.Regular {
+			return nil
+		}
+		f, err := os.Open(filepath.Join(delta.Item.Root(), p))
+		if err != nil {
+			return nil
+		}
+		defer f.Close()
+		data, err := io.ReadAll(io.LimitReader(f, maxAccounts))
+		if err != nil {
+			return nil
+		}
+		return data
 	}
-	if err == nil {
-		b.w, err = newWriter(dir)
-	}
+	base, err := Compose(packages, links, ParseNames(account("etc/passwd"), account("etc/group")))
 	if err != nil {
-		b.delta.Close()
 		return nil, err
 	}
-	return b, nil
-}
-
-func (b *rootBuilder) close() {
-	b.delta.Close()
-	b.w.Close()
-}
-
-// lay makes the folders and links every other entry of the base into them.
-func (b *rootBuilder) lay(ctx context.Context, jobs int) error {
-	early := map[string]bool{}
-	for _, f := range b.outline.entries {
-		early[f.Path] = true
+	m, err := apply(base.Manifest, entries, gone)
+	if err != nil {
+		return nil, err
 	}
+	return &rootBuilder{trees: append(packages[:len(packages):len(packages)], delta), manifest: m, base: base,
+		delta: held, groups: map[string]string{}}, nil
+}
+
+// source is where the content of an entry lies.
+func (b *rootBuilder) source(p string) source {
+	if b.delta[p] {
+		return source{tree: len(b.trees) - 1, path: p}
+	}
+	return b.base.sources[p]
+}
+
+func (b *rootBuilder) make(ctx context.Context, dir string, jobs int) (err error) {
+	if b.w, err = newWriter(dir); err != nil {
+		return err
+	}
+	defer b.w.Close()
 	var linked store.Manifest
 	for _, f := range b.manifest {
-		switch _, fromTree := b.base.sources[f.Path]; {
-		case f.Type == snapshot.Dir:
-			if err := b.w.folder(f.Path); err != nil {
-				return err
-			}
-		case fromTree && !early[f.Path]:
+		if f.Type != snapshot.Dir {
 			linked = append(linked, f)
-		default:
-			if err := b.early(f); err != nil {
-				return err
-			}
+		} else if err := b.w.folder(f.Path); err != nil {
+			return err
 		}
 	}
-	rest, err := b.linkAll(ctx, linked, max(jobs, 1))
+	rest, err := b.linkAll(ctx, dir, linked, jobs)
 	if err != nil {
 		return err
 	}
 	for _, f := range rest {
-		if err := b.copyFromTree(f); err != nil {
+		if err := b.copy(f); err != nil {
 			return err
 		}
 	}
-	return nil
-}
-
-// early makes a link or small file of the delta's first part.
-func (b *rootBuilder) early(f snapshot.File) error {
-	if f.Type == snapshot.Symlink {
-		return b.w.symlink(f)
-	}
-	_, err := b.w.file(f, newByteReader(b.outline.content[f.Path]))
-	return err
+	return b.w.finish(b.manifest)
 }
 
 // linkAll hard-links entries out of their trees and returns those that have to be
 // copied: where an owner differs, or the file system won't link.
-func (b *rootBuilder) linkAll(ctx context.Context, entries store.Manifest, jobs int) (rest store.Manifest, err error) {
-	treeDirs := make([]int, len(b.trees))
-	for i := range treeDirs {
-		treeDirs[i] = -1
-	}
+func (b *rootBuilder) linkAll(ctx context.Context, dir string, entries store.Manifest, jobs int) (rest store.Manifest, err error) {
+	trees := make([]*os.File, 0, len(b.trees))
 	defer func() {
-		for _, fd := range treeDirs {
-			if fd >= 0 {
-				unix.Close(fd)
-			}
+		for _, t := range trees {
+			t.Close()
 		}
 	}()
-	for i, t := range b.trees {
-		fd, err := unix.Open(t.Item.Root(), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	for _, t := range b.trees {
+		d, err := os.OpenFile(t.Item.Root(), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		if err != nil {
-			return nil, &os.PathError{Op: "open", Path: t.Item.Root(), Err: err}
+			return nil, err
 		}
-		treeDirs[i] = fd
+		trees = append(trees, d)
 	}
 	parts := make([]store.Manifest, jobs)
 	g, ctx := errgroup.WithContext(ctx)
 	for j := range jobs {
 		part := entries[len(entries)*j/jobs : len(entries)*(j+1)/jobs]
 		g.Go(func() (err error) {
-			parts[j], err = b.linkPart(ctx, part, treeDirs)
+			parts[j], err = b.linkPart(ctx, dir, part, trees)
 			return err
 		})
 	}
@@ -201,8 +179,8 @@ func (b *rootBuilder) linkAll(ctx context.Context, entries store.Manifest, jobs 
 	return rest, nil
 }
 
-func (b *rootBuilder) linkPart(ctx context.Context, entries store.Manifest, treeDirs []int) (rest store.Manifest, err error) {
-	w, err := newWriter(b.dir)
+func (b *rootBuilder) linkPart(ctx context.Context, dir string, entries store.Manifest, trees []*os.File) (rest store.Manifest, err error) {
+	w, err := newWriter(dir)
 	if err != nil {
 		return nil, err
 	}
@@ -211,7 +189,7 @@ func (b *rootBuilder) linkPart(ctx context.Context, entries store.Manifest, tree
 		if i%1024 == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		from := b.base.sources[f.Path]
+		from := b.source(f.Path)
 		if from.owner && w.chown {
 			rest = append(rest, f)
 			continue
@@ -220,18 +198,19 @@ func (b *rootBuilder) linkPart(ctx context.Context, entries store.Manifest, tree
 		if err != nil {
 			return nil, err
 		}
-		err = unix.Linkat(treeDirs[from.tree], from.path, dirfd, base, 0)
+		err = unix.Linkat(int(trees[from.tree].Fd()), from.path, dirfd, base, 0)
 		switch {
 		case errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EMLINK) || errors.Is(err, unix.EPERM):
 			rest = append(rest, f)
 		case err != nil:
-			return nil, &os.LinkError{Op: "link", Old: filepath.Join(b.trees[from.tree].Item.Root(), from.path), New: "/" + f.Path, Err: err}
+			return nil, &os.LinkError{Op: "link", Old: filepath.Join(trees[from.tree].Name(), from.path), New: "/" + f.Path, Err: err}
 		}
 	}
 	return rest, nil
 }
 
-func (b *rootBuilder) copyFromTree(f snapshot.File) error {
+// copy makes an entry that can't be a link into its tree.
+func (b *rootBuilder) copy(f snapshot.File) error {
 	if first, ok := b.groups[f.Link]; ok && f.Link != "" {
 		return b.w.hardlink(first, f.Path)
 	}
@@ -241,7 +220,7 @@ func (b *rootBuilder) copyFromTree(f snapshot.File) error {
 	case snapshot.FIFO:
 		return b.w.fifo(f)
 	}
-	from := b.base.sources[f.Path]
+	from := b.source(f.Path)
 	r, err := os.Open(filepath.Join(b.trees[from.tree].Item.Root(), from.path))
 	if err != nil {
 		return err
@@ -255,62 +234,6 @@ func (b *rootBuilder) copyFromTree(f snapshot.File) error {
 		b.groups[f.Link] = f.Path
 	}
 	return err
-}
-
-// file makes one file of the delta.
-func (b *rootBuilder) file(f snapshot.File, content io.Reader) (err error) {
-	if old, ok := b.manifest.Lookup(f.Path); ok {
-		if old.Type == snapshot.Dir {
-			return b.replaceFolder(f, content)
-		}
-		if err := b.w.remove(f.Path); err != nil {
-			return fmt.Errorf("replacing %q: %w", "/"+f.Path, err)
-		}
-	}
-	switch {
-	case f.Type == snapshot.FIFO:
-		err = b.w.fifo(f)
-	case f.Link != "":
-		i, ok := b.content[f.Link]
-		if !ok {
-			return fmt.Errorf("delta: %q is a hard link to %q, which it doesn't hold", "/"+f.Path, "/"+f.Link)
-		}
-		first := &b.added[i]
-		first.Link = first.Path
-		name := f.Path
-		f = *first
-		f.Path = name
-		err = b.w.hardlink(first.Path, name)
-	default:
-		f.Digest, err = b.w.file(f, content)
-	}
-	b.content[f.Path] = len(b.added)
-	b.added = append(b.added, f)
-	return err
-}
-
-// replaceFolder puts a file where the base has a folder.
-func (b *rootBuilder) replaceFolder(f snapshot.File, content io.Reader) error {
-	b.w.forget()
-	top, err := os.OpenRoot(b.dir)
-	if err != nil {
-		return err
-	}
-	defer top.Close()
-	if err := top.RemoveAll(f.Path); err != nil {
-		return err
-	}
-	kept := b.manifest[:0:0]
-	gone := map[string]bool{f.Path: true}
-	for _, e := range b.manifest {
-		if gone[e.Path] || gone[path.Dir(e.Path)] {
-			gone[e.Path] = true
-			continue
-		}
-		kept = append(kept, e)
-	}
-	b.manifest = kept
-	return b.file(f, content)
 }
 
 // firstDifference names the first path that isn't as the wanted manifest says, if

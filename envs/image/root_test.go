@@ -23,6 +23,7 @@ import (
 type fixture struct {
 	st    *store.Store
 	trees []Tree
+	delta Tree
 	lock  *lock.Lock
 	final store.Manifest
 }
@@ -89,6 +90,17 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
+	p, err := UnpackDelta(context.Background(), st, lock.Delta{SHA256: sum.Encoded(), Size: size})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := st.Publish(context.Background(), p); err != nil {
+		t.Fatal(err)
+	}
+	if x.delta.Manifest, err = p.Manifest(); err != nil {
+		t.Fatal(err)
+	}
+	x.delta.Item = p.Item
 	x.lock = &lock.Lock{Delta: lock.Delta{SHA256: sum.Encoded(), Size: size}, Rootfs: lock.Rootfs{Digest: x.final.Digest()}}
 	return x
 }
@@ -99,7 +111,7 @@ func TestMakeRoot(t *testing.T) {
 	x := newFixture(t)
 	for i := range 8 {
 		rand.Shuffle(len(x.trees), func(i, j int) { x.trees[i], x.trees[j] = x.trees[j], x.trees[i] })
-		p, err := MakeRoot(context.Background(), x.st, x.lock, x.trees, "root"+string(rune('a'+i)), 1+i%4)
+		p, err := MakeRoot(context.Background(), x.st, x.lock, x.trees, x.delta, "root"+string(rune('a'+i)), 1+i%4)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -162,7 +174,7 @@ func TestMakeRootNames(t *testing.T) {
 	if _, err := SaveManifest(context.Background(), x.st, x.final); err != nil {
 		t.Fatal(err)
 	}
-	_, err := MakeRoot(context.Background(), x.st, x.lock, x.trees[1:], "root", 2)
+	_, err := MakeRoot(context.Background(), x.st, x.lock, x.trees[1:], x.delta, "root", 2)
 	var wrong *RootfsError
 	if !errors.As(err, &wrong) || wrong.Path == "" || !strings.Contains(err.Error(), wrong.Path) {
 		t.Errorf("got %v", err)

@@ -10,6 +10,8 @@ import (
 	"path"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/stead-env/stead/envs/lock"
 	"github.com/stead-env/stead/envs/store"
 	"github.com/stead-env/stead/snapshot"
@@ -31,7 +33,7 @@ func (e *PackageError) Unwrap() error { return e.Err }
 // formats are the package formats that can be unpacked, told by their first bytes.
 var formats = []struct {
 	magic  string
-	unpack func(ctx context.Context, r io.Reader, w *writer) (store.Manifest, error)
+	unpack func(ctx context.Context, r *bufio.Reader, w *writer) (store.Manifest, error)
 }{
 	{debMagic, unpackDeb},
 }
@@ -39,20 +41,29 @@ var formats = []struct {
 // Unpack makes the tree of a package whose file is in the store; it runs nothing
 // of it. The tree is ready to be published.
 func Unpack(ctx context.Context, st *store.Store, p lock.Package) (*store.Pending, error) {
-	tree, err := unpack(ctx, st, p)
+	tree, err := unpack(ctx, st, p.Digest(), func(ctx context.Context, r *bufio.Reader, w *writer) (store.Manifest, error) {
+		for _, f := range formats {
+			if head, _ := r.Peek(len(f.magic)); string(head) == f.magic {
+				return f.unpack(ctx, r, w)
+			}
+		}
+		return nil, errors.New("its format is unknown")
+	})
 	if err != nil {
 		return nil, &PackageError{Package: p, Err: err}
 	}
 	return tree, nil
 }
 
-func unpack(ctx context.Context, st *store.Store, p lock.Package) (_ *store.Pending, err error) {
-	blob, err := st.OpenBlob(p.Digest())
+// unpack makes the tree of a blob.
+func unpack(ctx context.Context, st *store.Store, d digest.Digest,
+	format func(context.Context, *bufio.Reader, *writer) (store.Manifest, error)) (_ *store.Pending, err error) {
+	blob, err := st.OpenBlob(d)
 	if err != nil {
 		return nil, err
 	}
 	defer blob.Close()
-	tree, err := st.Begin(store.Trees, TreeName(p))
+	tree, err := st.Begin(store.Trees, d.Encoded())
 	if err != nil {
 		return nil, err
 	}
@@ -66,36 +77,43 @@ func unpack(ctx context.Context, st *store.Store, p lock.Package) (_ *store.Pend
 		return nil, err
 	}
 	defer w.Close()
-	br := bufio.NewReaderSize(blob, 64<<10)
-	entries, err := unpackAny(ctx, br, w)
+	r := bufio.NewReaderSize(blob, 256<<10)
+	entries, err := format(ctx, r, w)
 	// A damaged file explains every other error, so it is read to its end.
-	if _, rest := io.Copy(io.Discard, br); rest != nil {
+	if _, rest := io.Copy(io.Discard, r); rest != nil {
 		return nil, rest
 	}
 	if err != nil {
 		return nil, err
 	}
-	return tree, tree.WriteManifest(entries)
-}
-
-func unpackAny(ctx context.Context, br *bufio.Reader, w *writer) (store.Manifest, error) {
-	for _, f := range formats {
-		if head, _ := br.Peek(len(f.magic)); string(head) == f.magic {
-			entries, err := f.unpack(ctx, br, w)
-			if err != nil {
-				return nil, err
-			}
-			if err := w.finish(entries); err != nil {
-				return nil, err
-			}
-			return entries, nil
-		}
+	if err := w.finish(entries); err != nil {
+		return nil, err
 	}
-	return nil, errors.New("its format is unknown")
+	return tree, tree.WriteManifest(entries)
 }
 
 // TreeName is the name of a package's tree in the store.
 func TreeName(p lock.Package) string { return p.SHA256 }
+
+// treeBuilder turns the members of a tar file into entries of a tree.
+type treeBuilder struct {
+	w       *writer
+	entries []snapshot.File
+	index   map[string]int // into entries, by path
+	bytes   int64
+
+	maxBytes   int64
+	maxEntries int
+	layer      bool // an OCI layer, which brings extended attributes
+
+	records     []tar.Header
+	contents    [][]byte
+	recordBytes int64
+}
+
+func newTreeBuilder(w *writer) *treeBuilder {
+	return &treeBuilder{w: w, index: map[string]int{}, maxBytes: maxBytes, maxEntries: maxEntries}
+}
 
 // add makes one entry of a package's file list.
 func (t *treeBuilder) add(h *tar.Header, r io.Reader) error {
@@ -103,11 +121,11 @@ func (t *treeBuilder) add(h *tar.Header, r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if len(t.entries) >= maxEntries {
-		return fmt.Errorf("it has more than %d entries", maxEntries)
+	if len(t.entries) >= t.maxEntries {
+		return fmt.Errorf("it has more than %d entries", t.maxEntries)
 	}
-	if t.bytes += h.Size; t.bytes > maxBytes || h.Size < 0 {
-		return fmt.Errorf("%q: the package is larger than %d bytes", "/"+p, int64(maxBytes))
+	if t.bytes += h.Size; t.bytes > t.maxBytes || h.Size < 0 {
+		return fmt.Errorf("%q: all files together are larger than %d bytes", "/"+p, t.maxBytes)
 	}
 	f := snapshot.File{
 		Path: p, Mode: uint32(h.Mode) & 0o7777, MTime: h.ModTime.Unix(),
@@ -118,6 +136,9 @@ func (t *treeBuilder) add(h *tar.Header, r io.Reader) error {
 	}
 	if f.Group == "root" {
 		f.GID, f.Group = 0, ""
+	}
+	if t.layer {
+		f.Xattrs = xattrs(h)
 	}
 	if err := t.make(&f, h, r); err != nil {
 		return err

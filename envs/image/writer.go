@@ -21,11 +21,10 @@ import (
 // entry of a tree, however it is named, leads out of it. (os.Root gives the same
 // promise, but sets neither the times of links nor extended attributes.)
 type writer struct {
-	top    *os.File
-	open   map[string]*os.File // folders at hand, by path
-	chown  bool                // owners are set on disk: only root can
-	buf    []byte
-	linked int64 // entries that are hard links into trees
+	top   *os.File
+	open  map[string]*os.File // folders at hand, by path
+	chown bool                // owners are set on disk: only root can
+	buf   []byte
 }
 
 // maxOpenDirs bounds the descriptors that a writer holds.
@@ -291,13 +290,4 @@ func (w *writer) finishFolder(f snapshot.File) error {
 		}
 	}
 	return nil
-}
-
-// remove takes away a name that is no folder.
-func (w *writer) remove(p string) error {
-	dirfd, base, err := w.at(p)
-	if err != nil {
-		return err
-	}
-	return unix.Unlinkat(dirfd, base, 0)
 }
