@@ -224,7 +224,7 @@ func deltaTree(d lock.Delta) unpacking {
 
 // publishBytes is how much is unpacked, counted by the size of the blobs, before it
 // is synced to disk and can't be lost any more.
-const publishBytes = 96 << 20
+const publishBytes = 48 << 20
 
 // unpackAll makes the trees that the store lacks. again, where given, is asked once
 // for a blob that turned out to be damaged.
@@ -245,7 +245,7 @@ func unpackAll(ctx context.Context, cfg Config, trees []unpacking, again func(co
 		g.Go(func() error {
 			enough, err := u.one(gctx, t)
 			if enough {
-				syncing.Go(func() error { return u.publish(gctx) })
+				syncing.Go(func() error { return u.publish(ctx) })
 			}
 			return err
 		})
