@@ -233,7 +233,7 @@ func TestFetchNamesWhatIsWrong(t *testing.T) {
 		{"longer", reply(append(body[:len(body):len(body)], 'x')), "it has more than the 320000 bytes"},
 		{"longer without a length", chunked(append(body[:len(body):len(body)], 'x')), "it has more than the 320000 bytes"},
 		{"other bytes", reply(other), "its bytes are others: digest " + sha(other).String()},
-		{"redirects for ever", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", 302) }, "it redirects too often"},
+		{"redirects for ever", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.Path+"x", http.StatusFound) }, "it redirects too often"},
 		{"cut for ever", func(w http.ResponseWriter, r *http.Request) { cut(w, r, rangeOf(r)) }, "was cut after"},
 	}
 	good := serveFunc(t, whole)

@@ -26,7 +26,9 @@ func (r *Rules) Content(path string, content io.Reader) (string, error) {
 	if r.named(path) {
 		return "", nil
 	}
-	buf := make([]byte, 0, window+overlap)
+	pooled := buffers.Get().(*[]byte)
+	defer buffers.Put(pooled)
+	buf := (*pooled)[:0]
 	look := search{config: isConfig(path)}
 	for total := 0; total < limit; {
 		n, err := io.ReadFull(content, buf[len(buf):min(len(buf)+window, cap(buf))])
@@ -54,6 +56,12 @@ func (r *Rules) Content(path string, content io.Reader) (string, error) {
 	}
 	return "", nil
 }
+
+// buffers hold a window each: most files are a hundredth of one.
+var buffers = sync.Pool{New: func() any {
+	b := make([]byte, 0, window+overlap)
+	return &b
+}}
 
 type search struct{ text, config bool }
 
