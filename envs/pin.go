@@ -49,6 +49,9 @@ func (s *snapshotter) pin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := searched(want, found); err != nil {
+		return err
+	}
 	candidates, absent, err := s.obtain(ctx, found.Candidates)
 	if err != nil {
 		return err
@@ -88,6 +91,46 @@ func (s *snapshotter) pin(ctx context.Context) error {
 		if used[a.Name] {
 			used[a.Name] = false // both searches may have found it
 			s.archives = append(s.archives, a)
+		}
+	}
+	return nil
+}
+
+// BrokenArchiveError says that packages may be in an archive that can't be searched
+// for now. Building them from the host's files would do too, but a release is for
+// ever: it shouldn't hold a hundred packages for a mirror that was being updated.
+type BrokenArchiveError struct {
+	Problem  *archive.Problem
+	Packages int // that no other place has
+}
+
+func (e *BrokenArchiveError) Error() string {
+	return fmt.Sprintf("looking for %d packages: %v", e.Packages, e.Problem)
+}
+
+// Unwrap is the problem.
+func (e *BrokenArchiveError) Unwrap() error { return e.Problem }
+
+// Hint says how to go on.
+func (e *BrokenArchiveError) Hint() string {
+	return "try again in a while, or name a mirror of it in fleet.toml"
+}
+
+// searched reports whether every archive that may have what wasn't found was asked.
+func searched(want []archive.Want, found *archive.Result) error {
+	have := map[archive.Want]bool{}
+	for _, c := range found.Candidates {
+		have[c.Want] = true
+	}
+	left := 0
+	for _, w := range want {
+		if !have[w] {
+			left++
+		}
+	}
+	for _, p := range found.Problems {
+		if p.Broken && left > 0 {
+			return &BrokenArchiveError{Problem: p, Packages: left}
 		}
 	}
 	return nil

@@ -40,11 +40,12 @@ type apt struct {
 	// searched are the indexes that were read to their end, by their Release and path:
 	// what isn't in one then isn't in it later.
 	searched map[string]bool
-	hosts    health // which servers don't answer
+	listed   map[string]bool // sources, by address and suite, with an index on the host
+	hosts    health          // which servers don't answer
 }
 
 func newApt(d Debian) *apt {
-	a := &apt{Debian: d, searched: make(map[string]bool),
+	a := &apt{Debian: d, searched: make(map[string]bool), listed: make(map[string]bool),
 		keyring: make(map[string]openpgp.EntityList), unread: make(map[string]error)}
 	a.files = newHostFiles(d.Host, a.note)
 	return a

@@ -58,6 +58,11 @@ type Problem struct {
 	URI   string // without credentials
 	Suite string
 	Err   error
+	// Broken says that the archive answered, with an error of its own or with what
+	// isn't what its key signed, and that the host has no index of it either: what the
+	// archive has will be known once it is mended. One that is gone, can't be reached
+	// or is signed by a key that the host doesn't trust isn't broken.
+	Broken bool
 }
 
 func (p *Problem) Error() string {

@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 
+	pgperrors "github.com/ProtonMail/go-crypto/openpgp/errors"
+
 	"github.com/stead-env/stead/envs/store"
 	"github.com/stead-env/stead/snapshot"
 )
@@ -39,7 +41,9 @@ func (c current) Locate(ctx context.Context, want []Want) (found Found, err erro
 		found.Candidates = append(found.Candidates, cands...)
 		want = missing(want, cands)
 		if err != nil {
-			found.Problems = append(found.Problems, c.problem("the current index", s, err))
+			p := c.problem("the current index", s, err)
+			p.Broken = isBroken(err) && !c.listed[s.uri+" "+s.suite]
+			found.Problems = append(found.Problems, p)
 		}
 	}
 	return found, nil
@@ -208,6 +212,19 @@ func (c current) ensure(ctx context.Context, s source, rel *release, name string
 		return &sinkError{err}
 	}
 	return err
+}
+
+// isBroken reports whether an archive's answer will be another one when it works.
+func isBroken(err error) bool {
+	var status *StatusError
+	if errors.As(err, &status) {
+		return status.Code >= 500 || status.Code == http.StatusTooManyRequests
+	}
+	var bad pgperrors.SignatureError
+	if errors.As(err, &bad) { // by a key that is trusted; apt takes no SHA-1 either
+		return !strings.HasPrefix(string(bad), "insecure")
+	}
+	return errors.As(err, new(*SizeError)) || errors.Is(err, errOther) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 func isNotFound(err error) bool {

@@ -138,6 +138,7 @@ func (l lists) read(ctx context.Context, indexes map[string]onHost, want map[Wan
 			found.Problems = append(found.Problems, l.problem(listsPlace, x.source, fmt.Errorf("reading /%s: %w", p, err)))
 		default:
 			l.searched[searchKey(x.rel, x.stem)] = true
+			l.listed[x.source.uri+" "+x.source.suite] = true
 		}
 		return nil
 	})

@@ -50,6 +50,7 @@ func defaultClient() *http.Client {
 var (
 	errRedirects = errors.New("it redirects too often")
 	errStalled   = errors.New("no byte came")
+	errOther     = errors.New("its bytes are others")
 )
 
 // StatusError is an answer of a server that isn't the file.
@@ -150,7 +151,7 @@ func (t *transfer) finish(err error) error {
 	case !errors.As(err, &wrong):
 		return &sinkError{err}
 	}
-	err = fmt.Errorf("its bytes are others: digest %s instead of %s", wrong.Got, wrong.Want)
+	err = fmt.Errorf("%w: digest %s instead of %s", errOther, wrong.Got, wrong.Want)
 	if t.pieces > 1 {
 		return t.startOver(err.Error())
 	}

@@ -97,7 +97,11 @@ func (d *differ) entry(e snapshot.Entry) {
 		return
 	}
 	d.stored[f.Path] = f
-	d.decide(f, Kept, e.Class, reason(e, old, inBase))
+	why := reason(e, old, inBase)
+	if d.base.Traversed[f.Path] && f.Type == snapshot.Symlink {
+		why = "paths of packages lead through it"
+	}
+	d.decide(f, Kept, e.Class, why)
 }
 
 // plain is a host's entry as a manifest has it.

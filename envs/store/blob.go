@@ -21,9 +21,13 @@ import (
 type MismatchError struct {
 	Want, Got digest.Digest
 	Size      int64 // bytes that came
+	Cause     error // why no more came; nil where Got is the digest of all
 }
 
 func (e *MismatchError) Error() string {
+	if e.Cause != nil {
+		return fmt.Sprintf("%s is damaged after %d bytes: %v", e.Want, e.Size, e.Cause)
+	}
 	return fmt.Sprintf("got %d bytes with digest %s instead of %s", e.Size, e.Got, e.Want)
 }
 
@@ -86,6 +90,7 @@ func (s *Store) DropBlob(d digest.Digest) error {
 // verified hashes what passes and checks it at the end.
 type verified struct {
 	r     io.Reader
+	disk  *diskReader // what r decompresses; nil where it doesn't
 	close func() error
 	want  digest.Digest
 	hash  hash.Hash
@@ -98,7 +103,8 @@ type verified struct {
 func Verify(f io.ReadCloser, compressed bool, d digest.Digest) (io.ReadCloser, error) {
 	v := &verified{r: f, close: f.Close, want: d, hash: sha256.New()}
 	if compressed {
-		dec, err := zstd.NewReader(f, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(256<<20))
+		v.disk = &diskReader{r: f}
+		dec, err := zstd.NewReader(v.disk, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(256<<20))
 		if err != nil {
 			return nil, err
 		}
@@ -116,7 +122,24 @@ func (v *verified) Read(p []byte) (int, error) {
 			return n, &MismatchError{Want: v.want, Got: got, Size: v.n}
 		}
 	} else if err != nil && !errors.Is(err, fs.ErrClosed) {
+		if v.disk != nil && v.disk.err == nil { // what can't be decompressed isn't what was written
+			return n, &MismatchError{Want: v.want, Size: v.n, Cause: err}
+		}
 		err = fmt.Errorf("reading blob %s: %w", v.want, err)
+	}
+	return n, err
+}
+
+// diskReader keeps what went wrong below a decompressor.
+type diskReader struct {
+	r   io.Reader
+	err error
+}
+
+func (d *diskReader) Read(p []byte) (int, error) {
+	n, err := d.r.Read(p)
+	if err != nil && err != io.EOF {
+		d.err = err
 	}
 	return n, err
 }
