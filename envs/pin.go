@@ -87,6 +87,10 @@ func (s *snapshotter) pin(ctx context.Context) error {
 		used[pinned.Archive] = true
 		s.packages = append(s.packages, pinned)
 	}
+	if n := len(s.unheld); n > 0 {
+		s.cfg.Progress.Note("proving", fmt.Sprintf("%d packages aren't to be had from their archives today, and the fleet keeps them: %s",
+			n, strings.Join(s.unheld[:min(n, 5)], ", ")+strings.Repeat(", …", min(max(n-5, 0), 1))))
+	}
 	for _, a := range found.Archives {
 		if used[a.Name] {
 			used[a.Name] = false // both searches may have found it
@@ -355,6 +359,7 @@ func (s *snapshotter) prove(ctx context.Context, p snapshot.Package, candidates 
 		}
 		if !c.held { // nobody else can fetch it
 			s.keep = append(s.keep, k.Digest())
+			s.unheld = append(s.unheld, p.Name)
 		}
 		return s.annotate(k, p), nil
 	}

@@ -43,6 +43,9 @@ type SnapshotResult struct {
 	Unreadable []snapshot.Left `json:"unreadable"`
 	// Repacked are the packages that no archive has, with what was tried.
 	Repacked []RepackedPackage `json:"repacked"`
+	// Unheld are packages that a signed index names and its archive doesn't serve any
+	// more: their files are in the fleet.
+	Unheld []string `json:"unheld"`
 	Sole     []digest.Digest   `json:"sole"` // blobs that exist only in this store
 }
 
@@ -117,6 +120,7 @@ type snapshotter struct {
 	archives []lock.Archive
 	packages []lock.Package
 	repacked []RepackedPackage
+	unheld   []string        // packages that an index names and no archive serves
 	keep     []digest.Digest // blobs that no archive has
 	review   *Review
 }
@@ -349,7 +353,7 @@ func (s *snapshotter) writeDelta(ctx context.Context, d *image.Delta) (lock.Delt
 func (s *snapshotter) publish(ctx context.Context, l *lock.Lock) (*SnapshotResult, error) {
 	remote := store.Folder{Dir: s.cfg.Fleet.Blobs()}
 	res := &SnapshotResult{Rootfs: l.Rootfs.Digest, Delta: l.Delta, Unreadable: s.inv.Unreadable,
-		Repacked: s.repacked, Packages: map[string]int{}}
+		Repacked: s.repacked, Unheld: s.unheld, Packages: map[string]int{}}
 	for _, p := range l.Packages {
 		res.Packages[p.Proof]++
 	}
