@@ -224,7 +224,12 @@ func isBroken(err error) bool {
 	if errors.As(err, &bad) { // by a key that is trusted; apt takes no SHA-1 either
 		return !strings.HasPrefix(string(bad), "insecure")
 	}
-	return errors.As(err, new(*SizeError)) || errors.Is(err, errOther) || errors.Is(err, io.ErrUnexpectedEOF)
+	for _, e := range []error{errOther, errCutOff, io.ErrUnexpectedEOF} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return errors.As(err, new(*SizeError))
 }
 
 func isNotFound(err error) bool {

@@ -53,6 +53,8 @@ type signed struct {
 	text, message, signatures []byte
 }
 
+var errCutOff = errors.New("it is no clear-signed message")
+
 const signatureMark = "-----BEGIN PGP SIGNATURE-----"
 
 // split takes an InRelease apart, or a Release with its armored signature behind
@@ -61,7 +63,7 @@ func split(blob []byte) (signed, error) {
 	if bytes.HasPrefix(blob, []byte("-----BEGIN PGP SIGNED MESSAGE-----")) {
 		block, _ := clearsign.Decode(blob)
 		if block == nil {
-			return signed{}, errors.New("it is no clear-signed message")
+			return signed{}, errCutOff
 		}
 		sigs, err := readAtMost(block.ArmoredSignature.Body, maxRelease)
 		if err != nil {
