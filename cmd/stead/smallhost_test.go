@@ -159,7 +159,7 @@ func smallHost(t *testing.T) *small {
 	s.serve(packages)
 	s.install(packages)
 	s.age(packages)
-	s.must(s.command("reference", "reference", "snapshot", s.host, "acme", "--yes"))
+	s.must(s.command("reference", "reference-store", "snapshot", s.host, "acme", "--yes"))
 	return s
 }
 
