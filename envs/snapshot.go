@@ -45,8 +45,8 @@ type SnapshotResult struct {
 	Repacked []RepackedPackage `json:"repacked"`
 	// Unheld are packages that a signed index names and its archive doesn't serve any
 	// more: their files are in the fleet.
-	Unheld []string `json:"unheld"`
-	Sole     []digest.Digest   `json:"sole"` // blobs that exist only in this store
+	Unheld []string        `json:"unheld"`
+	Sole   []digest.Digest `json:"sole"` // blobs that exist only in this store
 }
 
 // RepackedPackage is a package that was built from the host's own files.

@@ -118,16 +118,17 @@ func missing(want []Want, found []Candidate) []Want {
 	return left
 }
 
-// distinct keeps the first of the candidates that are the same file, with the
-// addresses of all of them.
+// distinct keeps the first of the candidates that are the same file of the same
+// archive, with the addresses of all of them. Archives stay apart: one may have
+// dropped a file that another still has, and a lock has to name the latter.
 func distinct(cands []Candidate) (out []Candidate) {
 	type key struct {
 		Want
-		sha256 string
+		sha256, uri, suite string
 	}
 	at := make(map[key]int)
 	for _, c := range cands {
-		k := key{c.Want, c.SHA256}
+		k := key{c.Want, c.SHA256, c.Archive.URI, c.Archive.Suite}
 		i, seen := at[k]
 		if !seen {
 			at[k] = len(out)
