@@ -120,6 +120,10 @@ func TestMakeRoot(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	const golden = "tree1:sha256:523d38d8057b2e71c4ac67957c7017af016b74006c99b89afbc78805e949f033" // every lock stands on it
+	if x.lock.Rootfs.Digest != golden {
+		t.Errorf("the digest is %s", x.lock.Rootfs.Digest)
+	}
 	wall, _ := x.final.Lookup("usr/bin/wall")
 	if wall.GID != 5 || wall.UID != 0 {
 		t.Errorf("wall belongs to %d:%d, but the host's tty is 5", wall.UID, wall.GID)
