@@ -26,6 +26,15 @@ var (
 	// scheme://user:password@host
 	address = lazy(`^://([^/\s:@"'<>]{0,100}):([^/\s@"'<>]{1,256})@[A-Za-z0-9\[._-]`)
 
+	// Passwords given to programs on their command lines: mysql -pX, sshpass -p X,
+	// curl -u NAME:X, and curl's own configuration, user = "NAME:X".
+	given = []func() *regexp.Regexp{
+		lazy(`\b(?:mysql|mariadb)[a-z]*[ \t](?:[^|;&\n]*[ \t])?-p("[^"\n]+"|'[^'\n]+'|[^\s"'|;&]+)`),
+		lazy(`\bsshpass[ \t]+-p[ \t]*("[^"\n]+"|'[^'\n]+'|[^\s"']+)`),
+		lazy(`\bcurl[ \t](?:[^|;&\n]*[ \t])?(?:-u[ \t]*|--user[ \t=])["']?[^\s:"'$]+:([^\s"']+)`),
+		lazy(`^-{0,2}(?:proxy-)?user[ \t]*=[ \t]*"?[^\s:"=]+:([^\s"]+)"?$`),
+	}
+
 	xmlComment = lazy(`(?s)<!--.*?-->`)
 
 	hint = lazy(`(?i)pass|pwd|secret|token|key|psk|bindpw|rootpw|masterauth|connectionstring|authorization|authtok`)
@@ -33,7 +42,7 @@ var (
 
 func patterns() []string {
 	var all []string
-	for _, re := range []func() *regexp.Regexp{begin, end, header, assigns, element, spaced, authorization, address, hint} {
+	for _, re := range []func() *regexp.Regexp{begin, end, header, assigns, element, spaced, authorization, address, hint, given[0], given[1], given[2], given[3]} {
 		all = append(all, re().String())
 	}
 	return all
@@ -66,7 +75,13 @@ func assignment(b []byte) string {
 			line = line[:i] // what follows is a comment
 		}
 		line = bytes.TrimSpace(line)
-		if len(line) < 5 || comment(line) || !hint().Match(line) {
+		if len(line) < 5 || comment(line) {
+			continue
+		}
+		if onCommandLine(line) {
+			return "a password is given to a program"
+		}
+		if !hint().Match(line) {
 			continue
 		}
 		for _, m := range assigns().FindAllSubmatchIndex(line, 20) {
@@ -74,7 +89,7 @@ func assignment(b []byte) string {
 			if m[0] > 0 && (wordByte(line[m[0]-1]) || line[m[0]-1] == '$' && !phpVariable(line)) {
 				continue
 			}
-			if name := line[m[0]:m[2]]; bytes.IndexByte(name, ',') >= 0 && !bytes.HasPrefix(line, []byte("define(")) {
+			if name := line[m[0]:m[2]]; bytes.IndexByte(name, ',') >= 0 && !bytes.Contains(line, []byte("define(")) {
 				continue
 			}
 			if prose(line, m) {
@@ -96,6 +111,18 @@ func assignment(b []byte) string {
 	return ""
 }
 
+// onCommandLine finds the passwords that programs take as an argument.
+func onCommandLine(line []byte) bool {
+	for i, word := range []string{"-p", "sshpass", "curl", "user"} {
+		if bytes.Contains(line, []byte(word)) {
+			if m := given[i]().FindSubmatch(line); m != nil && realValue(m[1]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // prose tells "Password: Please enter it" from YAML, which has one word there or
 // quotes.
 func prose(line []byte, m []int) bool {
@@ -105,6 +132,9 @@ func prose(line []byte, m []int) bool {
 }
 
 func comment(line []byte) bool {
+	if len(line) > 2 && line[0] == '*' && (line[2] == '*' || line[2] >= '0' && line[2] <= '9') {
+		return false // the times of a cron job
+	}
 	for _, c := range []string{"#", ";", "//", "/*", "* ", "--", "<!--", "%", `"""`, "dnl ", "REM ", "'"} {
 		if bytes.HasPrefix(line, []byte(c)) {
 			return true

@@ -34,10 +34,15 @@ func (r *Rules) Content(path string, content io.Reader) (string, error) {
 		n, err := io.ReadFull(content, buf[len(buf):min(len(buf)+window, cap(buf))])
 		buf = buf[:len(buf)+n]
 		if total == 0 {
-			look.text = isText(buf)
+			look.wide = isWide(buf)
+			look.text = look.wide || isText(buf)
 		}
 		total += n
-		if reason := look.in(buf); reason != "" {
+		seen := buf
+		if look.wide { // the half of it that ASCII takes
+			seen = bytes.ReplaceAll(buf, []byte{0}, nil)
+		}
+		if reason := look.in(seen); reason != "" {
 			return reason, nil
 		}
 		if err == io.EOF || err == io.ErrUnexpectedEOF {
@@ -63,7 +68,7 @@ var buffers = sync.Pool{New: func() any {
 	return &b
 }}
 
-type search struct{ text, config bool }
+type search struct{ text, config, wide bool }
 
 func (s search) in(b []byte) string {
 	if reason := privateKey(b, s.text); reason != "" || !s.text {
@@ -79,6 +84,11 @@ func (s search) in(b []byte) string {
 		return assignment(b)
 	}
 	return ""
+}
+
+// isWide tells UTF-16 by its byte order mark, as programs from Windows write it.
+func isWide(b []byte) bool {
+	return bytes.HasPrefix(b, []byte("\xff\xfe")) || bytes.HasPrefix(b, []byte("\xfe\xff"))
 }
 
 func isText(b []byte) bool {
@@ -107,6 +117,11 @@ func isConfig(path string) bool {
 		"usr/share/bash-completion/", "usr/share/lintian/", "usr/include/", "etc/bash_completion.d/"} {
 		if strings.HasPrefix(path, doc) {
 			return false
+		}
+	}
+	for _, own := range []string{"etc/", "usr/local/bin/", "usr/local/sbin/"} {
+		if strings.HasPrefix(path, own) { // the administrator's, in whatever language
+			return true
 		}
 	}
 	name := path[strings.LastIndexByte(path, '/')+1:]

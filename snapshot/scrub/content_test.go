@@ -76,12 +76,23 @@ func TestContentFinds(t *testing.T) {
 		{"LDAP's", "etc/ldap.conf", "bindpw hunter22"},
 		{"netrc's", "opt/x/netrc", "machine h login u password hunter22"},
 		{"a shell script's", "usr/local/bin/backup.sh", "PGPASSWORD=hunter22 pg_dump"},
+		{"a Python script's", "usr/local/bin/backup.py", "DB_PASSWORD = 'hunter22'\n"},
+		{"one after an opening tag", "opt/x/wp-config.php", "<?php define('DB_PASSWORD', 'hunter22');"},
+		{"mysql's", "etc/cron.d/x", "0 1 * * * root mysqldump --all -u root -phunter22 | gzip\n"},
+		{"sshpass's", "etc/cron.d/x", "* * * * * root sshpass -p 'hunter22' ssh host\n"},
+		{"a cron job's", "etc/cron.d/x", "* * * * * root PGPASSWORD=hunter22 pg_dump\n"},
+		{"curl's", "usr/local/bin/x", "curl -s -u joe:hunter22 host\n"},
+		{"curl's configuration", "etc/curlrc", "user = \"joe:hunter22\"\n"},
+		{"UTF-16", "opt/x.ini", "\xff\xfe" + wide("[db]\r\npassword=hunter22\r\n")},
+		{"UTF-16, high byte first", "opt/x.ini", "\xfe\xff\x00" + wide("[db]\r\npassword=hunter22\r\n")},
 	} {
 		if check(t, c.path, c.content) == "" {
 			t.Errorf("%s is not found", c.name)
 		}
 	}
 }
+
+func wide(s string) string { return strings.Join(strings.Split(s, ""), "\x00") + "\x00" }
 
 func TestContentIsOrdinary(t *testing.T) {
 	k := key(t)
@@ -109,6 +120,8 @@ func TestContentIsOrdinary(t *testing.T) {
 		{"a manual's access key", "opt/x.py", "AKIA" + "IOSFODNN7EXAMPLE"},
 		{"a checksum list", "etc/x.sum", strings.Repeat("d41d8cd98f00b204e9800998ecf8427e  usr/bin/x\n", 20)},
 		{"firstboot", "etc/systemd/system/x.service", "ImportCredential=passwd.hashed-password.*\nLoadCredential=passwd.plaintext-password.root\n"},
+		{"programs' arguments", "etc/cron.d/x", "mkdir -p /var/lib/mysql-files\nmysql -p\nmysql -p$PASS\nps -p1234 | curl -u $U:$P x\ncurl -u joe host:8080\n"},
+		{"numbers of a user", "opt/x/compose.yml", "user: 1000:1000\nuser: app:appgroup\n"},
 		{"a question", "etc/x.templates", "Password: Please enter the password for the database\n"},
 	} {
 		if reason := check(t, c.path, c.content); reason != "" {
