@@ -65,6 +65,9 @@ type survey struct {
 	// reached are folders, and only those, that a link in a package's place leads to:
 	// the file that a package's link points at may well be data.
 	reached map[string]bool
+	// hidden are files, as hard links name them, that may not leave under one of
+	// their names: nor may they under another.
+	hidden map[string]bool
 
 	kept       []Entry // candidates at first
 	left       *leftovers
@@ -73,7 +76,7 @@ type survey struct {
 
 func newSurvey(db *Database, rules Rules, progress Progress) *survey {
 	s := &survey{rules: rules, db: db, progress: progress, names: map[string]bool{}, owned: map[string]bool{},
-		links: map[string]string{}, shut: map[string]bool{}, reached: map[string]bool{}, left: newLeftovers()}
+		links: map[string]string{}, hidden: map[string]bool{}, shut: map[string]bool{}, reached: map[string]bool{}, left: newLeftovers()}
 	for i := range db.Packages {
 		for _, f := range db.Packages[i].Files {
 			s.name(f)
@@ -121,6 +124,9 @@ func (s *survey) see(f File, err error) error {
 	if f.Path != "." {
 		e.Class, e.Reason = s.rules.Path(f.Path, f.Type)
 	}
+	if f.Link != "" && f.Size > 0 && (e.Class == Secret || s.replaced(&e)) {
+		s.hidden[f.Link] = true
+	}
 	if !mayOwn && !s.matters(&e) {
 		s.leave(e)
 		return nil
@@ -151,7 +157,12 @@ func (s *survey) matters(e *Entry) bool {
 // stands reports whether something takes the place of a secret, for which its
 // mode and owner are needed.
 func (s *survey) stands(e *Entry) bool {
-	if e.Class != Secret || e.Type != Regular {
+	return e.Class == Secret && s.replaced(e)
+}
+
+// replaced reports whether something is made to take the place of a file.
+func (s *survey) replaced(e *Entry) bool {
+	if e.Type != Regular {
 		return false
 	}
 	_, _, ok := s.rules.Stands(e.Path, nil, Owners{})
@@ -213,6 +224,9 @@ func (s *survey) own() {
 func (s *survey) settle(ctx context.Context, host Host) error {
 	kept := s.kept[:0]
 	for _, e := range s.kept {
+		if s.hidden[e.Link] && e.Class != Secret && !s.replaced(&e) {
+			e.Class, e.Reason = Secret, "a hard link to a file that may not leave"
+		}
 		if s.decide(&e) {
 			kept = append(kept, e)
 		} else {

@@ -419,3 +419,18 @@ func TestTakeUnreadable(t *testing.T) {
 		}
 	}
 }
+
+func TestTakeHidesHardLinks(t *testing.T) {
+	tree := server()
+	tree["root/.ssh/id_rsa"], tree["opt2"] = "key", "/"
+	tree["usr/local/key"], tree["usr/local/hash"], tree["usr/local/people"] = "= root/.ssh/id_rsa", "= etc/shadow", "= etc/passwd"
+	inv := take(t, plant(t, tree))
+	for _, e := range inv.Entries {
+		if strings.HasPrefix(e.Path, "usr/local/") {
+			t.Errorf("%s is kept, a hard link to a file that may not leave", e.Path)
+		}
+	}
+	if e, ok := inv.Lookup("etc/passwd"); !ok || e.Class == snapshot.Secret {
+		t.Errorf("etc/passwd itself is %v", e.Class)
+	}
+}
