@@ -24,6 +24,13 @@ const whiteout = ".wh."
 // xattrPrefix is how PAX records name extended attributes.
 const xattrPrefix = "SCHILY.xattr."
 
+// The keyword of a PAX record ends at the first "="; an attribute's name may hold one,
+// and is spelled as GNU tar does then.
+var (
+	paxName   = strings.NewReplacer("%", "%25", "=", "%3D")
+	xattrName = strings.NewReplacer("%25", "%", "%3D", "=")
+)
+
 // Delta is what a host has beyond its packages.
 type Delta struct {
 	// Entries are stored over the base. Regular files carry their digest.
@@ -113,7 +120,7 @@ func header(f snapshot.File) *tar.Header {
 		if h.PAXRecords == nil {
 			h.PAXRecords = map[string]string{}
 		}
-		h.PAXRecords[xattrPrefix+name] = value
+		h.PAXRecords[xattrPrefix+paxName.Replace(name)] = value
 	}
 	return h
 }
@@ -144,7 +151,7 @@ func xattrs(h *tar.Header) map[string]string {
 			if found == nil {
 				found = map[string]string{}
 			}
-			found[name] = value
+			found[xattrName.Replace(name)] = value
 		}
 	}
 	return found

@@ -3,6 +3,7 @@ package image
 import (
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/stead-env/stead/envs/store"
 	"github.com/stead-env/stead/snapshot"
@@ -91,6 +92,9 @@ func (d *differ) entry(e snapshot.Entry) {
 	case f.Type == snapshot.Socket || f.Type == snapshot.Char || f.Type == snapshot.Block:
 		d.decide(f, Left, e.Class, "it is no file")
 		return
+	case unspeakable(f.Path):
+		d.decide(f, Left, e.Class, "a layer takes this name for a whiteout")
+		return
 	}
 	old, inBase := d.base.Manifest.Lookup(f.Path)
 	if inBase && old.Same(f) && !d.base.Traversed[f.Path] {
@@ -102,6 +106,12 @@ func (d *differ) entry(e snapshot.Entry) {
 		why = "paths of packages lead through it"
 	}
 	d.decide(f, Kept, e.Class, why)
+}
+
+// unspeakable reports whether a layer can't hold a path: OCI keeps names that begin
+// like a whiteout for itself ("Whiteouts" in the image specification).
+func unspeakable(p string) bool {
+	return strings.HasPrefix(p, whiteout) || strings.Contains(p, "/"+whiteout)
 }
 
 // plain is a host's entry as a manifest has it.
@@ -163,7 +173,7 @@ func (d *differ) wholeGroups() {
 	}
 	for _, e := range d.inv.Entries {
 		_, done := d.stored[e.Path]
-		if f := plain(e.File); f.Link != "" && groups[f.Link] && !done && !d.stand[f.Path] &&
+		if f := plain(e.File); f.Link != "" && groups[f.Link] && !done && !d.stand[f.Path] && !unspeakable(f.Path) &&
 			e.Class != snapshot.Secret && e.Class != snapshot.Noise {
 			d.stored[f.Path] = f
 			d.decide(f, Kept, e.Class, "a hard link to a file that is kept")
