@@ -10,9 +10,9 @@ import (
 
 // Proof compares a package file with what is installed.
 type Proof struct {
-	// Unsettled are the host's records about the package whose size is the package
-	// file's but whose time isn't: their content has to tell. Path and digest are
-	// those that the package file has.
+	// Unsettled are the host's records about the package, where their sizes are the
+	// package file's: their content has to tell. Times don't: who builds a package
+	// again gets those of its changelog. Path and digest are the package file's.
 	Unsettled store.Manifest
 	// Differs names what shows that the package file isn't the one installed; "" when
 	// nothing does.
@@ -35,7 +35,7 @@ func Prove(m store.Manifest, pkg snapshot.Package, inv *snapshot.Inventory) Proo
 		case !ok || e.Type != snapshot.Regular || e.Size != f.Size:
 			p.Differs = fmt.Sprintf("/%s isn't the package's", f.Path)
 			return p
-		case e.MTime != f.MTime:
+		default:
 			p.Unsettled = append(p.Unsettled, f)
 		}
 	}
