@@ -61,6 +61,13 @@ func (s *snapshotter) records(ctx context.Context, p snapshot.Package) (map[stri
 		if err == nil {
 			records[member[record]], err = io.ReadAll(io.LimitReader(r, 16<<20))
 		}
+		if err == nil {
+			var reason string
+			reason, err = s.opts.Rules.Content(record, bytes.NewReader(records[member[record]]))
+			if reason != "" { // a script with a password in it stays on the host, and the review says so
+				delete(records, member[record])
+			}
+		}
 		if err != nil {
 			return fmt.Errorf("reading /%s: %w", record, err)
 		}

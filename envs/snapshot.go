@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -290,6 +291,14 @@ func (s *snapshotter) fill(ctx context.Context, plan *image.Plan, stand map[stri
 	}
 	d := &image.Delta{Gone: plan.Gone, Instead: map[string][]byte{}}
 	for _, f := range plan.Entries {
+		f, reason, err := s.outside(f)
+		switch {
+		case err != nil:
+			return nil, err
+		case reason != "":
+			plan.Leave(f.Path, snapshot.Secret, reason)
+			continue
+		}
 		if f.Type != snapshot.Regular {
 			d.Entries = append(d.Entries, f)
 			continue
@@ -316,6 +325,32 @@ func (s *snapshotter) fill(ctx context.Context, plan *image.Plan, stand map[stri
 	}
 	d.Entries.Normalize()
 	return d, nil
+}
+
+// outside looks for secrets in what a file says outside of its content: where a link
+// leads, and attributes (download programs note the address in one). It returns why
+// the file has to stay behind; a folder can't, and only loses the attribute.
+func (s *snapshotter) outside(f snapshot.File) (snapshot.File, string, error) {
+	reason, err := s.opts.Rules.Content(f.Path, strings.NewReader(f.Target))
+	if reason != "" || err != nil {
+		return f, reason, err
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Xattrs)) {
+		if !strings.HasPrefix(name, "user.") {
+			continue
+		}
+		reason, err := s.opts.Rules.Content(f.Path, strings.NewReader(strings.TrimPrefix(name, "user.")+" = "+f.Xattrs[name]))
+		switch {
+		case err != nil:
+			return f, "", err
+		case reason != "" && f.Type != snapshot.Dir:
+			return f, reason + ", in an attribute", nil
+		case reason != "":
+			f.Xattrs = maps.Clone(f.Xattrs)
+			delete(f.Xattrs, name)
+		}
+	}
+	return f, "", nil
 }
 
 // writeDelta stores the delta, unless the store knows one with the same content.
