@@ -163,9 +163,23 @@ func (p *puller) fromRemote(ctx context.Context, remote store.Folder, d digest.D
 		return &MissingBlobError{What: what, Digest: d, Remote: remote.Dir}
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", what, err)
+		err = fmt.Errorf("%s: %w", what, err)
 	}
-	return nil
+	if errors.As(err, new(*store.MismatchError)) {
+		return &damagedError{err}
+	}
+	return err
+}
+
+// damagedError says that the fleet's copy of a blob isn't what it was.
+type damagedError struct{ err error }
+
+func (e *damagedError) Error() string { return e.err.Error() }
+func (e *damagedError) Unwrap() error { return e.err }
+
+// Hint says how to go on.
+func (e *damagedError) Hint() string {
+	return "restore it from the fleet's history (git lfs pull, where that keeps it), or remove it and stead push where the snapshot was taken"
 }
 
 // root unpacks what isn't unpacked yet and makes the root filesystem.
