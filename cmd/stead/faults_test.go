@@ -138,6 +138,7 @@ func (s *small) fails(what string, parts []string, stderr string, code int) {
 		s.t.Errorf("%s: not one error:\n%s", what, stderr)
 	}
 	_, text, _ := strings.Cut(stderr, "error: ")
+	s.t.Logf("%s: %s", what, strings.TrimSpace(text))
 	for _, part := range parts {
 		if !strings.Contains(text, part) {
 			s.t.Errorf("%s: the error doesn't name %q:\n%s", what, part, stderr)
@@ -302,7 +303,7 @@ func testDamagedBlobs(s *small) {
 				s.t.Fatal(err)
 			}
 			_, errs, code = result(s.command("bad", "empty", "pull", "acme"))
-			s.fails("in the fleet: "+what, []string{name, s.path("bad/blobs"), sum}, errs, code)
+			s.fails("in the fleet: "+what, []string{name, s.path("bad/blobs"), sum, "hint: restore it"}, errs, code)
 			if roots := s.list("empty", "roots"); len(roots) > 0 {
 				s.t.Errorf("in the fleet: %s: an env was made", what)
 			}

@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"slices"
 	"syscall"
@@ -16,6 +18,7 @@ const killed = 50
 // killer kills commands at random instants of their run.
 type killer struct {
 	random *rand.Rand
+	delay  time.Duration // of the archive's answers while commands are killed: fetching takes its part
 	lasts  time.Duration // an undisturbed run
 	faster int           // runs that were done before their instant
 }
@@ -71,65 +74,91 @@ func TestKilled(t *testing.T) {
 	s := smallHost(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
-	k := &killer{random: rand.New(rand.NewPCG(seed, 0))}
+	k := &killer{random: rand.New(rand.NewPCG(seed, 0)), delay: 10 * time.Millisecond}
 	want := s.identities("reference")
 	s.in(t, "snapshot", func(s *small) {
 		cmd := func() *exec.Cmd { return s.command("fleet", "lead", "snapshot", s.host, "acme", "--yes") }
-		k.through(s, cmd, []string{"fleet", "lead"}, "fleet", "lead", func() {
+		same := func() {
+			s.t.Helper()
 			if got := s.identities("fleet"); !slices.Equal(got, want) {
 				s.t.Errorf("the releases %v came of it instead of %v", got, want)
 			}
-		})
+		}
+		k.once(s, cmd, []string{"fleet", "lead"}, "fleet", "lead", same)
+		for row := range 3 { // the host goes on, and so do its releases
+			s.write("host/opt/acme/more", fmt.Sprint("row ", row))
+			s.must(s.command("fresh", "fresh-store", "snapshot", s.host, "acme", "--yes"))
+			want = append(want, s.identities("fresh")[0])
+			k.inRow(s, cmd, "fleet", "lead", same)
+			if _, err := os.Stat(s.path("fleet/acme", fmt.Sprint(len(want), ".changes"))); err != nil {
+				s.t.Error(err)
+			}
+			s.remove("fresh", "fresh-store")
+		}
 	})
 	s.in(t, "pull", func(s *small) {
 		root := s.pullFrom("reference", "one")
 		manifest := s.must(exec.Command("sha256sum", root+"/../manifest"))
 		s.must(s.command("reference", "one", "fsck", "acme"))
 		cmd := func() *exec.Cmd { return s.command("reference", "two", "pull", "acme") }
-		k.through(s, cmd, []string{"two"}, "reference", "two", func() {
+		same := func() {
+			s.t.Helper()
 			got := s.must(exec.Command("sha256sum", s.pullFrom("reference", "two")+"/../manifest"))
 			if got[:64] != manifest[:64] {
 				s.t.Errorf("the root %s came of it instead of %s", got, manifest)
 			}
-			if k.random.IntN(5) == 0 {
+			if k.random.IntN(10) == 0 {
 				s.must(s.command("reference", "two", "fsck", "acme"))
 			}
-		})
+		}
+		k.delay *= 2 // there is less to do
+		k.once(s, cmd, []string{"two"}, "reference", "two", same)
+		for range 3 {
+			s.remove("two")
+			k.inRow(s, cmd, "reference", "two", same)
+		}
 	})
 }
 
-// through kills the command at all of its instants, each from the beginning, then
-// several times in a row over what the one before left.
-func (k *killer) through(s *small, cmd func() *exec.Cmd, reset []string, fleet, store string, same func()) {
+// once kills the command at all of its instants, each time from the beginning.
+func (k *killer) once(s *small, cmd func() *exec.Cmd, reset []string, fleet, store string, same func()) {
+	s.t.Helper()
+	s.mirror.wait(k.delay)
 	k.measure(func() { s.remove(reset...); s.must(cmd()) })
 	k.faster = 0
-	check := func(what string, part int) {
-		s.t.Helper()
-		s.sound(fleet, store)
-		s.must(cmd())
-		same()
-		s.clean(fleet, store)
-		if s.t.Failed() {
-			s.t.Fatalf("%s, in part %d of %d of a run of %s", what, part, killed, k.lasts)
-		}
-	}
 	for part := range killed {
 		for hit := false; !hit; {
 			s.remove(reset...)
+			s.mirror.wait(k.delay)
 			hit = k.kill(s.t, cmd(), part, true)
+			s.mirror.wait(0)
 		}
-		check("killed once", part)
-	}
-	for row := range 3 {
-		s.remove(reset...)
-		for range 5 {
-			k.kill(s.t, cmd(), k.random.IntN(killed), false)
-			s.sound(fleet, store)
+		s.sound(fleet, store)
+		s.goesOn(cmd(), fleet, store, same)
+		if s.t.Failed() {
+			s.t.Fatalf("killed in part %d of %d of a run of %s", part, killed, k.lasts)
 		}
-		check("killed five times", row)
 	}
-	s.t.Logf("killed at %d instants of a run of %s, and 3 times at 5 in a row; %d runs were done before their instant",
+	s.t.Logf("killed at %d instants of a run of %s; %d runs were done before their instant",
 		killed, k.lasts.Round(time.Millisecond), k.faster)
+}
+
+// inRow kills the command several times over what the one before left.
+func (k *killer) inRow(s *small, cmd func() *exec.Cmd, fleet, store string, same func()) {
+	s.t.Helper()
+	for range 5 {
+		k.kill(s.t, cmd(), k.random.IntN(killed), false)
+		s.sound(fleet, store)
+	}
+	s.goesOn(cmd(), fleet, store, same)
+}
+
+// goesOn wants a command to finish what others left, and to come to the same.
+func (s *small) goesOn(cmd *exec.Cmd, fleet, store string, same func()) {
+	s.t.Helper()
+	s.must(cmd)
+	same()
+	s.clean(fleet, store)
 }
 
 // pullFrom pulls with a fleet, and returns the root.

@@ -20,6 +20,7 @@ import (
 	"github.com/ProtonMail/go-crypto/openpgp/packet"
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 	"github.com/ulikunitz/xz"
+	"golang.org/x/sys/unix"
 )
 
 // small is the program as it was built, on a host of thirty packages that dpkg
@@ -42,6 +43,7 @@ type mirror struct {
 	mu     sync.Mutex
 	asked  map[string]int
 	faults map[string]fault
+	delay  time.Duration // before each answer
 }
 
 // fault answers GET in place of the mirror; n counts from 1, and content is what
@@ -56,8 +58,9 @@ func (m *mirror) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodGet {
 		m.asked[path]++
 	}
-	n := m.asked[path]
+	n, delay := m.asked[path], m.delay
 	m.mu.Unlock()
+	time.Sleep(delay)
 	switch {
 	case f != nil:
 		f(max(n, 1), w, r, content)
@@ -73,6 +76,13 @@ func (m *mirror) set(faults map[string]fault) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.faults, m.asked = faults, map[string]int{}
+}
+
+// wait makes all answers come later.
+func (m *mirror) wait(delay time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.delay = delay
 }
 
 // gets is how often a file was asked for.
@@ -167,7 +177,12 @@ func smallHost(t *testing.T) *small {
 // that others use takes to sync says nothing here.
 func quickDir(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "stead-test-")
+	const memory, room = "/dev/shm", 1 << 30 // a container's has 64 MB
+	var fs unix.Statfs_t
+	if err := unix.Statfs(memory, &fs); err != nil || fs.Bavail*uint64(fs.Bsize) < room {
+		return t.TempDir()
+	}
+	dir, err := os.MkdirTemp(memory, "stead-test-")
 	if err != nil {
 		return t.TempDir()
 	}
