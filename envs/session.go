@@ -78,7 +78,7 @@ func SessionSpec(ctx context.Context, s *store.Store, env Made, p *Project, opts
 	if err := who.mountHome(&spec, s, env.Release.Target, opts); err != nil {
 		return spec, err
 	}
-	if err := mountProject(&spec, p, opts); err != nil {
+	if err := mountProject(&spec, root, p, opts); err != nil {
 		return spec, err
 	}
 	spec.Mounts = append(spec.Mounts, opts.Mounts...)
@@ -109,7 +109,7 @@ func SessionSpec(ctx context.Context, s *store.Store, env Made, p *Project, opts
 		vars[name] = value
 	}
 	for name, value := range vars {
-		if value != "" || opts.Env[name] != "" {
+		if _, asked := opts.Env[name]; asked || value != "" {
 			spec.Env = append(spec.Env, name+"="+value)
 		}
 	}
@@ -264,15 +264,18 @@ var systemDirs = []string{"/", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32"
 	"/sbin", "/sys", "/usr", "/var"}
 
 // mountProject shows the project at its own path. A folder that is no project, but
-// only where somebody happens to stand, isn't shown when it is the system's, or
-// holds their home: an env is foreign code.
-func mountProject(spec *runtime.Spec, p *Project, opts SessionOptions) error {
+// only where somebody happens to stand, isn't shown when it is the system's, holds
+// their home, or would hide what the target has there: an env is foreign code.
+func mountProject(spec *runtime.Spec, root *os.Root, p *Project, opts SessionOptions) error {
 	source := cmp.Or(opts.source, p.Dir)
 	if slices.Contains(systemDirs, p.Dir) {
 		if !p.Configured {
 			return nil
 		}
 		return fmt.Errorf("showing project %s inside: it would hide the target's own %s", p.Dir, p.Dir)
+	}
+	if _, err := os.Lstat(filepath.Join(p.Dir, ".git")); err != nil && !p.Configured && filled(root, p.Dir) {
+		return nil
 	}
 	if home, err := homeDir(); err == nil && !p.Configured {
 		if rel, err := filepath.Rel(p.Dir, home); err == nil && filepath.IsLocal(rel) {
@@ -291,6 +294,17 @@ func mountProject(spec *runtime.Spec, p *Project, opts SessionOptions) error {
 		spec.Dir = opts.Dir
 	}
 	return nil
+}
+
+// filled reports whether a root has something in the folder dir.
+func filled(root *os.Root, dir string) bool {
+	f, err := root.Open(strings.TrimPrefix(dir, "/"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	names, _ := f.Readdirnames(1)
+	return len(names) > 0
 }
 
 // nameResolution gives the session this machine's resolver where it has this

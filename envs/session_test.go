@@ -42,7 +42,7 @@ func TestSessionSpec(t *testing.T) {
 	host := lock.Host{Umask: "0027", Locale: "C.UTF-8", Timezone: "Europe/Berlin", NoFile: 4096}
 	root := map[string]string{"etc/passwd": "root:x:0:0:root:/root:/bin/zsh\n", "bin/zsh": "", "bin/bash": "", "etc/localtime": "TZif"}
 	spec := session(t, testStore(t), root, host, p, SessionOptions{AsRoot: true, Terminal: true, Network: runtime.NetworkHost,
-		Dir: filepath.Join(p.Dir, "sub"), Env: map[string]string{"EXTRA": "a b\n\"$c"}})
+		Dir: filepath.Join(p.Dir, "sub"), Env: map[string]string{"EXTRA": "a b\n\"$c", "EMPTY": ""}})
 	if spec.UID != 0 || spec.Umask != 0o027 || spec.NoFile != 4096 || spec.Hostname != "acme" || spec.Name != "acme@3" || !spec.Terminal {
 		t.Errorf("got %+v", spec)
 	}
@@ -55,6 +55,9 @@ func TestSessionSpec(t *testing.T) {
 		if got := variable(spec, name); got != want {
 			t.Errorf("%s is %q instead of %q", name, got, want)
 		}
+	}
+	if !slices.Contains(spec.Env, "EMPTY=") {
+		t.Errorf("a variable set to nothing isn't set: %q", spec.Env)
 	}
 	if !slices.Contains(spec.Mounts, runtime.Mount{Source: p.Dir, Target: p.Dir}) {
 		t.Errorf("the project isn't at its own path: %+v", spec.Mounts)
@@ -177,12 +180,30 @@ func TestShell(t *testing.T) {
 }
 
 func TestProjectIsNotShown(t *testing.T) {
+	dir := t.TempDir()
+	tree(t, dir, map[string]string{"usr/share/doc/a": "", "var/log/b": ""})
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for _, dir := range []string{"/usr/share/doc", "/var/log", "/srv/nothing"} {
+		var spec runtime.Spec
+		err := mountProject(&spec, root, &Project{Dir: dir}, SessionOptions{Dir: dir})
+		if shown := len(spec.Mounts) > 0; err != nil || shown != (dir == "/srv/nothing") {
+			t.Errorf("%s, which nobody called a project: got %+v %v", dir, spec.Mounts, err)
+		}
+		spec = runtime.Spec{}
+		if err := mountProject(&spec, root, &Project{Dir: dir, Configured: true}, SessionOptions{}); err != nil || len(spec.Mounts) != 1 {
+			t.Errorf("project %s: got %+v %v", dir, spec.Mounts, err)
+		}
+	}
 	for _, dir := range []string{"/", "/usr", "/etc"} {
 		var spec runtime.Spec
-		if err := mountProject(&spec, &Project{Dir: dir}, SessionOptions{Dir: dir}); err != nil || len(spec.Mounts) > 0 {
+		if err := mountProject(&spec, root, &Project{Dir: dir}, SessionOptions{Dir: dir}); err != nil || len(spec.Mounts) > 0 {
 			t.Errorf("%s: got %+v %v", dir, spec.Mounts, err)
 		}
-		if err := mountProject(&spec, &Project{Dir: dir, Configured: true}, SessionOptions{}); err == nil {
+		if err := mountProject(&spec, root, &Project{Dir: dir, Configured: true}, SessionOptions{}); err == nil {
 			t.Errorf("%s would hide the target's own", dir)
 		}
 	}
@@ -191,7 +212,7 @@ func TestProjectIsNotShown(t *testing.T) {
 		t.Fatal(err)
 	}
 	var spec runtime.Spec
-	if err := mountProject(&spec, &Project{Dir: home}, SessionOptions{}); err != nil || len(spec.Mounts) > 0 {
+	if err := mountProject(&spec, root, &Project{Dir: home}, SessionOptions{}); err != nil || len(spec.Mounts) > 0 {
 		t.Errorf("the home folder is shown: %+v %v", spec.Mounts, err)
 	}
 }

@@ -204,6 +204,10 @@ func Lookup(spec Spec, root string) error {
 		case info.Mode()&0o111 == 0:
 			denied = "permission denied"
 		default:
+			if bad := in.format(p); bad != nil {
+				bad.Op = "executing " + name
+				return bad
+			}
 			return nil
 		}
 	}

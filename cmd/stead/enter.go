@@ -60,9 +60,12 @@ func newRun(g *globals) *cobra.Command {
 			"no such command.",
 		Example: "  stead run acme -- make test\n  stead run -- ./app --version",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			target, command, err := splitCommand(args, cmd.ArgsLenAtDash())
+			target, command, err := splitCommand(cmd.Flags(), args)
 			if err != nil {
-				return err
+				return &usageError{err}
+			}
+			if help, err := cmd.Flags().GetBool("help"); help && err == nil { // after the target
+				return cmd.Help()
 			}
 			if len(target) > 1 {
 				return usagef("run takes one target, not %s", strings.Join(target, " "))
@@ -79,18 +82,20 @@ func newRun(g *globals) *cobra.Command {
 }
 
 // splitCommand parts what stands before -- from what stands after it. Without one
-// the first word is the target.
-func splitCommand(args []string, dash int) (targets, command []string, err error) {
-	switch {
-	case dash >= 0:
+// the first word is the target. Flags may follow the target: no command begins
+// with a dash.
+func splitCommand(flags *pflag.FlagSet, args []string) (targets, command []string, err error) {
+	if dash := flags.ArgsLenAtDash(); dash >= 0 {
 		return args[:dash], args[dash:], nil
-	case len(args) < 2:
-		return args, nil, nil
-	case args[1] == "--":
-		return args[:1], args[2:], nil
-	default:
-		return args[:1], args[1:], nil
 	}
+	if len(args) < 2 {
+		return args, nil, nil
+	}
+	targets = args[:1]
+	if err := flags.Parse(args[1:]); err != nil {
+		return nil, nil, err
+	}
+	return targets, flags.Args(), nil
 }
 
 // runSession runs a command, or a shell, and gives its exit code.
@@ -148,6 +153,11 @@ func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, ta
 	if network != runtime.NetworkHost && network != runtime.NetworkNone {
 		return spec, nil, usagef("--network is host or none, not %q", f.network)
 	}
+	switch f.home {
+	case envs.HomePrivate, envs.HomeShared, envs.HomeNone:
+	default:
+		return spec, nil, usagef("--home is private, shared or none, not %q", f.home)
+	}
 	mounts, err := parseMounts(f.mounts)
 	if err != nil {
 		return spec, nil, err
@@ -169,11 +179,13 @@ func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, ta
 	}
 	for _, s := range f.env {
 		name, value, given := strings.Cut(s, "=")
-		if !given {
-			value = os.Getenv(name)
-		}
 		if name == "" {
 			return spec, nil, usagef("--env %q has no name", s)
+		}
+		if !given {
+			if value, given = os.LookupEnv(name); !given {
+				continue
+			}
 		}
 		env[name] = value
 	}

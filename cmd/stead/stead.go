@@ -66,10 +66,16 @@ func (g *globals) report(cmd *cobra.Command, err error) int {
 		fmt.Fprintln(g.stderr, "error: interrupted")
 		return exitError
 	}
-	fmt.Fprintf(g.stderr, "error: %s\n", strings.ReplaceAll(err.Error(), "\n", "\n       "))
+	// An error quotes names of a host or a project, a line of which is one more of
+	// several errors at most.
+	lines := strings.Split(err.Error(), "\n")
+	for i, line := range lines {
+		lines[i] = clean(line)
+	}
+	fmt.Fprintf(g.stderr, "error: %s\n", strings.Join(lines, "\n       "))
 	var hinted interface{ Hint() string }
 	if errors.As(err, &hinted) && hinted.Hint() != "" {
-		fmt.Fprintf(g.stderr, "hint: %s\n", hinted.Hint())
+		fmt.Fprintf(g.stderr, "hint: %s\n", clean(hinted.Hint()))
 	}
 	if errors.As(err, &usage) {
 		if hinted == nil {
