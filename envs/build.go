@@ -18,7 +18,7 @@ import (
 
 // BuildOptions are what a person can choose about a build.
 type BuildOptions struct {
-	Command   []string // instead of stead.toml's; artifacts are brought all the same
+	Command   []string // instead of stead.toml's; artifacts are brought if all are there
 	KeepGoing bool     // build the other targets when one fails
 	AtOnce    int      // targets built at once; 0 for one
 	Output    io.Writer
@@ -174,11 +174,17 @@ func BuildOne(ctx context.Context, cfg Config, engine runtime.Engine, p *Project
 		return nil, fmt.Errorf("building for %s: %w", rel.Target, err)
 	}
 	defer dir.Close()
+	b = &Built{Dir: filepath.Join(p.Dir, "dist", rel.Target), Log: log.Name()}
 	found, err := collect(ctx, dir, rel.Target, build.Artifacts)
+	var missing *ArtifactError
+	if len(opts.Command) > 0 && errors.As(err, &missing) && missing.Missing {
+		cfg.Progress.Note("building", fmt.Sprintf("%s: pattern %q matches no file: dist/%s stays as it was", rel, missing.Pattern, rel.Target))
+		b.Artifacts = list
+		return b, nil
+	}
 	if err != nil {
 		return nil, err
 	}
-	b = &Built{Dir: filepath.Join(p.Dir, "dist", rel.Target), Log: log.Name()}
 	b.Artifacts, err = bring(ctx, dir, p.Dir, list, found)
 	return b, err
 }

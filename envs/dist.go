@@ -44,7 +44,10 @@ const artifactsFile = "artifacts.json"
 
 // ArtifactError says that a pattern of stead.toml brings nothing, or nothing that
 // may be taken.
-type ArtifactError struct{ Target, Pattern, Reason string }
+type ArtifactError struct {
+	Target, Pattern, Reason string
+	Missing                 bool // it names no file
+}
 
 func (e *ArtifactError) Error() string {
 	return fmt.Sprintf("collecting artifacts for %s: pattern %q %s", e.Target, e.Pattern, e.Reason)
@@ -56,7 +59,7 @@ func (e *ArtifactError) Error() string {
 func collect(ctx context.Context, view *os.Root, target string, patterns []string) (map[string]string, error) {
 	found := map[string]string{}
 	for _, pattern := range patterns {
-		bad := func(reason string) error { return &ArtifactError{target, pattern, reason} }
+		bad := func(reason string) error { return &ArtifactError{Target: target, Pattern: pattern, Reason: reason} }
 		clean := path.Clean(pattern)
 		if !filepath.IsLocal(clean) || clean == "." || !doublestar.ValidatePattern(clean) {
 			return nil, bad("is no path below the project")
@@ -79,7 +82,7 @@ func collect(ctx context.Context, view *os.Root, target string, patterns []strin
 			return nil, err
 		}
 		if matched == 0 {
-			return nil, bad("matches no file that the build left")
+			return nil, &ArtifactError{target, pattern, "matches no file that the build left", true}
 		}
 	}
 	return found, nil

@@ -145,3 +145,20 @@ func TestBringThroughLink(t *testing.T) {
 	}
 	equal(t, filesIn(t, outside), map[string]string{})
 }
+
+func TestMissingArtifact(t *testing.T) {
+	dir := t.TempDir()
+	tree(t, dir, map[string]string{"app": "x"})
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	for pattern, missing := range map[string]bool{"no/*.so": true, "../app": false} {
+		_, err := collect(t.Context(), root, "acme", []string{"app", pattern})
+		var artifact *ArtifactError
+		if !errors.As(err, &artifact) || artifact.Missing != missing {
+			t.Errorf("%s: got %v", pattern, err)
+		}
+	}
+}
