@@ -126,6 +126,8 @@ func TestReadRefuses(t *testing.T) {
 			t.Errorf("%s: accepted", name)
 		case c.as != nil && !errors.As(err, c.as):
 			t.Errorf("%s: %v", name, err)
+		case !errors.As(err, new(interface{ Hint() string })):
+			t.Errorf("%s: %v has no way out", name, err)
 		case !strings.Contains(err.Error(), c.says):
 			t.Errorf("%s: %v doesn't say %q", name, err, c.says)
 		}

@@ -33,6 +33,16 @@ func (e *EditedError) Error() string {
 // Hint says how to go on.
 func (e *EditedError) Hint() string { return "restore the file from the fleet's history" }
 
+// DamagedError says that a file is no lock: a merge left something in it, or a part
+// is missing.
+type DamagedError struct{ Err error }
+
+func (e *DamagedError) Error() string { return e.Err.Error() }
+func (e *DamagedError) Unwrap() error { return e.Err }
+
+// Hint says how to go on.
+func (e *DamagedError) Hint() string { return "restore the file from the fleet's history" }
+
 // Read parses a lock and checks that every field is one that Write could have
 // written.
 func Read(data []byte) (*Lock, error) {
@@ -41,7 +51,7 @@ func Read(data []byte) (*Lock, error) {
 		return nil, fmt.Errorf("reading lock: %w", err)
 	}
 	if err := l.validate(); err != nil {
-		return nil, fmt.Errorf("reading lock: %w", err)
+		return nil, fmt.Errorf("reading lock: %w", &DamagedError{err})
 	}
 	if canonical := l.Write(); !bytes.Equal(canonical, data) {
 		return nil, fmt.Errorf("reading lock: %w", &EditedError{Line: firstDifference(canonical, data)})
@@ -84,12 +94,12 @@ func decode(data []byte, into any) error {
 	if err != nil {
 		var p toml.ParseError
 		if errors.As(err, &p) {
-			return fmt.Errorf("line %d: %s", p.Position.Line, p.Message)
+			err = fmt.Errorf("line %d: %s", p.Position.Line, p.Message)
 		}
-		return err
+		return &DamagedError{err}
 	}
 	if unknown := meta.Undecoded(); len(unknown) > 0 {
-		return fmt.Errorf("unknown key %q", unknown[0])
+		return &DamagedError{fmt.Errorf("unknown key %q", unknown[0])}
 	}
 	return nil
 }
