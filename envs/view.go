@@ -13,6 +13,7 @@ import (
 	"path"
 	"path/filepath"
 	"strconv"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -110,7 +111,7 @@ func (v *View) Sync(ctx context.Context, project string, progress snapshot.Progr
 		}
 		y.now.at = last.at
 	}
-	if y.changed > 0 || y.first || err != nil {
+	if y.changed > 0 || y.first || y.touched || err != nil {
 		err = errors.Join(err, writeFile(v.state, y.now.encode(), 0o600))
 	}
 	if err != nil {
@@ -126,6 +127,7 @@ type syncer struct {
 	children map[string][]string // names in last by folder
 	now      seen
 	first    bool // nothing was synced before
+	touched  bool // a file's change time moved
 	changed  int
 }
 
@@ -229,6 +231,9 @@ func (y *syncer) entry(ctx context.Context, src, dst *os.Root, there map[string]
 	switch fi.Mode().Type() {
 	case 0:
 		e.kind, e.size, e.mtime = 'f', fi.Size(), fi.ModTime().UnixNano()
+		if st, ok := fi.Sys().(*syscall.Stat_t); ok {
+			e.ctime = st.Ctim.Nano()
+		}
 	case fs.ModeDir:
 		e.kind = 'd'
 	case fs.ModeSymlink:
@@ -254,6 +259,14 @@ func (y *syncer) entry(ctx context.Context, src, dst *os.Root, there map[string]
 	if exists && known && was == e {
 		return nil
 	}
+	// Only the change time tells of a file that another one of its size and time
+	// took the place of; it also moves with no such thing, as on a new owner.
+	if was.ctime = e.ctime; exists && known && was == e {
+		y.touched = true
+		if same, err := sameContent(src, dst, name); same || err != nil {
+			return err
+		}
+	}
 	y.changed++
 	y.progress.Report(snapshot.Event{Stage: "syncing", Item: p, Done: int64(y.changed), Unit: "files"})
 	if exists {
@@ -265,6 +278,33 @@ func (y *syncer) entry(ctx context.Context, src, dst *os.Root, there map[string]
 		return dst.Symlink(e.target, name)
 	}
 	return y.copy(src, dst, name, e)
+}
+
+// sameContent reports whether a file is the same in both folders.
+func sameContent(src, dst *os.Root, name string) (bool, error) {
+	a, err := src.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false, err
+	}
+	defer a.Close()
+	b, err := dst.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return false, err
+	}
+	defer b.Close()
+	x, y := make([]byte, 64<<10), make([]byte, 64<<10)
+	for {
+		n, err1 := io.ReadFull(a, x)
+		m, err2 := io.ReadFull(b, y)
+		switch {
+		case !bytes.Equal(x[:n], y[:m]):
+			return false, nil
+		case err1 == io.EOF || err1 == io.ErrUnexpectedEOF:
+			return true, nil
+		case err1 != nil || err2 != nil:
+			return false, errors.Join(err1, err2)
+		}
+	}
 }
 
 func (y *syncer) folder(ctx context.Context, src, dst *os.Root, p string, same, exists bool) error {
@@ -335,6 +375,7 @@ type seenEntry struct {
 	mode   fs.FileMode
 	size   int64
 	mtime  int64 // nanoseconds since 1970
+	ctime  int64 // of files
 	target string
 }
 
@@ -347,9 +388,10 @@ func (s seen) children() map[string][]string {
 	return m
 }
 
-const seenHeader = "stead view 1 "
+const seenHeader = "stead view 2 "
 
-// encode writes a line for each path: kind, mode, size, mtime, path, link target.
+// encode writes a line for each path: kind, mode, size, mtime, ctime, path, link
+// target.
 func (s seen) encode() []byte {
 	b := strconv.AppendInt([]byte(seenHeader), s.at, 10)
 	b = append(b, '\n')
@@ -358,6 +400,7 @@ func (s seen) encode() []byte {
 		b = strconv.AppendUint(b, uint64(e.mode), 8)
 		b = strconv.AppendInt(append(b, ' '), e.size, 10)
 		b = strconv.AppendInt(append(b, ' '), e.mtime, 10)
+		b = strconv.AppendInt(append(b, ' '), e.ctime, 10)
 		b = strconv.AppendQuote(append(b, ' '), p)
 		b = strconv.AppendQuote(append(b, ' '), e.target)
 		b = append(b, '\n')
@@ -389,7 +432,7 @@ func readSeen(file string) (s seen, ok bool) {
 
 func parseSeen(line string) (p string, e seenEntry, err error) {
 	bad := fmt.Errorf("bad line %q", line)
-	f := [4]string{}
+	f := [5]string{}
 	for i := range f {
 		j := 0
 		for j < len(line) && line[j] != ' ' {
@@ -407,11 +450,12 @@ func parseSeen(line string) (p string, e seenEntry, err error) {
 	mode, err1 := strconv.ParseUint(f[1], 8, 32)
 	size, err2 := strconv.ParseInt(f[2], 10, 64)
 	mtime, err3 := strconv.ParseInt(f[3], 10, 64)
-	quoted, err4 := strconv.QuotedPrefix(line)
-	if err := errors.Join(err1, err2, err3, err4); err != nil {
+	ctime, err4 := strconv.ParseInt(f[4], 10, 64)
+	quoted, err5 := strconv.QuotedPrefix(line)
+	if err := errors.Join(err1, err2, err3, err4, err5); err != nil {
 		return "", e, err
 	}
-	e.mode, e.size, e.mtime = fs.FileMode(mode), size, mtime
+	e.mode, e.size, e.mtime, e.ctime = fs.FileMode(mode), size, mtime, ctime
 	if len(line) <= len(quoted) {
 		return "", e, bad
 	}

@@ -184,6 +184,31 @@ func TestViewTimes(t *testing.T) {
 }
 
 // A build is foreign code: links that it left in the view lead the sync nowhere.
+func TestViewSameSizeAndTime(t *testing.T) {
+	project := t.TempDir()
+	tree(t, project, map[string]string{"a.c": "one", "b.c": "two"})
+	v := testView(t, project)
+	then := time.Now().Add(-time.Hour)
+	stamp := func() {
+		for _, name := range []string{"a.c", "b.c"} {
+			if err := os.Chtimes(filepath.Join(project, name), then, then); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	stamp()
+	syncView(t, v, project)
+	tree(t, project, map[string]string{"a.c": "ONE"})
+	stamp()
+	if n := syncView(t, v, project); n != 1 {
+		t.Errorf("copied %d files, of which one changed", n)
+	}
+	equal(t, filesIn(t, v.Dir), map[string]string{"a.c": "ONE", "b.c": "two"})
+	if n := syncView(t, v, project); n != 0 {
+		t.Errorf("copied %d files again", n)
+	}
+}
+
 func TestViewHostileLinks(t *testing.T) {
 	project, outside := t.TempDir(), t.TempDir()
 	tree(t, project, map[string]string{"src/a.c": "a", "src/sub/b.c": "b", "f": "f"})
@@ -223,7 +248,7 @@ func TestViewWithoutState(t *testing.T) {
 	v := testView(t, project)
 	syncView(t, v, project)
 	tree(t, v.Dir, map[string]string{"stale": "s"})
-	if err := os.WriteFile(v.state, []byte("stead view 1 12\nf 644"), 0o600); err != nil {
+	if err := os.WriteFile(v.state, []byte("stead view 2 12\nf 644"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	syncView(t, v, project)
@@ -284,8 +309,8 @@ func TestViewCancelled(t *testing.T) {
 }
 
 func FuzzSeen(f *testing.F) {
-	f.Add(`f 644 12 1700000000000000000 "a b" ""`)
-	f.Add(`l 0 0 0 "x\xff" "to\nhere"`)
+	f.Add(`f 644 12 1700000000000000000 1700000000000000001 "a b" ""`)
+	f.Add(`l 0 0 0 0 "x\xff" "to\nhere"`)
 	f.Fuzz(func(t *testing.T, line string) {
 		p, e, err := parseSeen(line)
 		if err != nil {
