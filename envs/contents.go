@@ -111,7 +111,7 @@ func (c *contents) close() error { return os.RemoveAll(c.spool) }
 // read for all.
 func (c *contents) read(ctx context.Context, files []snapshot.File) error {
 	var todo []snapshot.File
-	c.total = 0
+	c.total, c.done = 0, 0
 	for _, f := range files {
 		if f.Type != snapshot.Regular || f.Link != "" && f.Link != f.Path {
 			continue

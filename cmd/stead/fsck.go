@@ -90,4 +90,7 @@ func printFsck(g *globals, res *envs.FsckResult) {
 	if !res.OwnersHeld {
 		fmt.Fprintln(g.stderr, "owners were not compared: this store can't hold them, and their manifest does")
 	}
+	if res.Shut > 0 {
+		fmt.Fprintf(g.stderr, "the content of %d files was not compared: their mode keeps you from reading them\n", res.Shut)
+	}
 }
