@@ -113,9 +113,12 @@ func assignment(b []byte) string {
 
 // onCommandLine finds the passwords that programs take as an argument.
 func onCommandLine(line []byte) bool {
-	for i, word := range []string{"-p", "sshpass", "curl", "user"} {
-		if bytes.Contains(line, []byte(word)) {
-			if m := given[i]().FindSubmatch(line); m != nil && realValue(m[1]) {
+	for _, g := range []struct {
+		word string // without it there is no need for the pattern
+		re   int
+	}{{"mysql", 0}, {"mariadb", 0}, {"sshpass", 1}, {"curl", 2}, {"user", 3}} {
+		if bytes.Contains(line, []byte(g.word)) {
+			if m := given[g.re]().FindSubmatch(line); m != nil && realValue(m[1]) {
 				return true
 			}
 		}
