@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path/filepath"
 	"sync"
@@ -39,12 +40,18 @@ type contents struct {
 
 // knownContent is what is known of a file as it was at one time.
 type knownContent struct {
-	Path   []byte `json:"path"` // any bytes
+	Path   []byte `json:"path"` // any bytes; only on disk
 	Change string `json:"change"`
 	Digest string `json:"digest"`
 	Reason string `json:"reason,omitempty"` // why it stays behind
 	Rules  string `json:"rules"`
 	failed error
+}
+
+// unread is a file to be read: there may be hundreds of thousands.
+type unread struct {
+	path, change string
+	size         int64
 }
 
 func newContents(cfg Config, host snapshot.Host, rules snapshot.Rules, address string) (*contents, error) {
@@ -53,7 +60,7 @@ func newContents(cfg Config, host snapshot.Host, rules snapshot.Rules, address s
 		return nil, err
 	}
 	c := &contents{cfg: cfg, host: host, rules: rules, spool: spool, fresh: map[string]knownContent{}}
-	c.known, err = readKnown(c.cacheFile(address))
+	c.known, err = readKnown(c.cacheFile(address), rules.Version())
 	return c, err
 }
 
@@ -61,7 +68,8 @@ func (c *contents) cacheFile(address string) string {
 	return filepath.Join(c.cfg.Store.Dir(), "cache", "contents-"+digest.FromString(address).Encoded())
 }
 
-func readKnown(path string) (map[string]knownContent, error) {
+// readKnown reads what was learned under the same rules.
+func readKnown(path, rules string) (map[string]knownContent, error) {
 	known := map[string]knownContent{}
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -77,7 +85,12 @@ func readKnown(path string) (map[string]knownContent, error) {
 		if err := dec.Decode(&k); err != nil {
 			return known, nil // its end, or damaged: the rest is read again
 		}
-		known[string(k.Path)] = k
+		if k.Rules != rules {
+			continue
+		}
+		p := string(k.Path)
+		k.Path, k.Rules = nil, rules // one copy for all
+		known[p] = k
 	}
 }
 
@@ -94,7 +107,8 @@ func (c *contents) remember(address string) error {
 	}
 	w := bufio.NewWriter(f)
 	enc := json.NewEncoder(w)
-	for _, k := range c.fresh {
+	for p, k := range c.fresh {
+		k.Path = []byte(p)
 		if k.failed == nil && k.Change != "" {
 			err = errors.Join(err, enc.Encode(k))
 		}
@@ -109,38 +123,42 @@ func (c *contents) close() error { return os.RemoveAll(c.spool) }
 
 // read learns the contents of files. One member of each group of hard links is
 // read for all.
-func (c *contents) read(ctx context.Context, files []snapshot.File) error {
-	var todo []snapshot.File
+func (c *contents) read(ctx context.Context, files iter.Seq[snapshot.File]) error {
+	var todo []unread
 	c.total, c.done = 0, 0
-	for _, f := range files {
+	for f := range files {
 		if f.Type != snapshot.Regular || f.Link != "" && f.Link != f.Path {
 			continue
 		}
-		k, ok := c.known[f.Path]
-		if ok && f.Change != "" && k.Change == f.Change && k.Rules == c.rules.Version() {
-			c.fresh[f.Path] = k
+		if k, ok := c.fresh[f.Path]; ok && f.Change != "" && k.Change == f.Change {
 			continue
 		}
-		todo = append(todo, f)
+		k, ok := c.known[f.Path]
+		if ok && f.Change != "" && k.Change == f.Change {
+			c.fresh[f.Path] = k
+			delete(c.known, f.Path)
+			continue
+		}
+		todo = append(todo, unread{f.Path, f.Change, f.Size})
 		c.total += f.Size
 	}
 	return c.fetch(ctx, todo)
 }
 
 // fetch reads files from the host, in as many streams as there are jobs.
-func (c *contents) fetch(ctx context.Context, files []snapshot.File) error {
+func (c *contents) fetch(ctx context.Context, files []unread) error {
 	jobs := min(c.cfg.jobs(), max(len(files), 1))
 	g, ctx := errgroup.WithContext(ctx)
 	for j := range jobs {
-		part := map[string]snapshot.File{}
+		part := map[string]unread{}
 		var paths []string
 		for i := j; i < len(files); i += jobs {
-			part[files[i].Path] = files[i]
-			paths = append(paths, files[i].Path)
+			part[files[i].path] = files[i]
+			paths = append(paths, files[i].path)
 		}
 		g.Go(func() error {
 			return c.host.Read(ctx, paths, func(p string, r io.Reader, err error) error {
-				k := knownContent{Path: []byte(p), Change: part[p].Change, Rules: c.rules.Version(), failed: err}
+				k := knownContent{Change: part[p].change, Rules: c.rules.Version(), failed: err}
 				if err == nil {
 					if err := c.take(ctx, &k, part[p], r); err != nil {
 						return err
@@ -149,7 +167,7 @@ func (c *contents) fetch(ctx context.Context, files []snapshot.File) error {
 				c.mu.Lock()
 				defer c.mu.Unlock()
 				c.fresh[p] = k
-				c.done += part[p].Size
+				c.done += part[p].size
 				c.cfg.Progress.Report(snapshot.Event{Stage: "reading", Item: "/" + p, Done: c.done, Total: c.total, Unit: "bytes"})
 				return nil
 			})
@@ -160,7 +178,7 @@ func (c *contents) fetch(ctx context.Context, files []snapshot.File) error {
 
 // take copies one file to the spool while it is hashed and searched. k.failed says
 // what is wrong with the file; an error means that nothing goes on.
-func (c *contents) take(ctx context.Context, k *knownContent, f snapshot.File, r io.Reader) error {
+func (c *contents) take(ctx context.Context, k *knownContent, f unread, r io.Reader) error {
 	out, err := os.CreateTemp(c.spool, "new-")
 	if err != nil {
 		return err
@@ -169,9 +187,9 @@ func (c *contents) take(ctx context.Context, k *knownContent, f snapshot.File, r
 	defer out.Close()
 	h := sha256.New()
 	n := &counter{}
-	in := &sourceReader{r: io.LimitReader(r, f.Size+1), ctx: ctx}
+	in := &sourceReader{r: io.LimitReader(r, f.size+1), ctx: ctx}
 	tee := io.TeeReader(in, io.MultiWriter(h, n, &sparseWriter{f: out}))
-	reason, err := c.rules.Content(k.pathString(), tee)
+	reason, err := c.rules.Content(f.path, tee)
 	if err == nil {
 		_, err = io.Copy(io.Discard, tee)
 	}
@@ -180,8 +198,8 @@ func (c *contents) take(ctx context.Context, k *knownContent, f snapshot.File, r
 		k.failed = in.err
 		return ctx.Err()
 	case err != nil:
-		return fmt.Errorf("reading /%s: %w", k.Path, err)
-	case n.n != f.Size:
+		return fmt.Errorf("reading /%s: %w", f.path, err)
+	case n.n != f.size:
 		k.failed = errors.New("it changed while it was read")
 		return nil
 	}
@@ -189,13 +207,11 @@ func (c *contents) take(ctx context.Context, k *knownContent, f snapshot.File, r
 	if reason != "" {
 		return nil // no copy of it is kept
 	}
-	if err := out.Truncate(f.Size); err != nil { // a hole may end it
+	if err := out.Truncate(f.size); err != nil { // a hole may end it
 		return err
 	}
 	return os.Rename(out.Name(), c.copyOf(k.Digest))
 }
-
-func (k *knownContent) pathString() string { return string(k.Path) }
 
 func (c *contents) copyOf(sha string) string { return filepath.Join(c.spool, sha) }
 
@@ -205,7 +221,7 @@ func (c *contents) open(ctx context.Context, f snapshot.File) (io.ReadCloser, er
 	if err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return r, err
 	}
-	if err := c.fetch(ctx, []snapshot.File{f}); err != nil {
+	if err := c.fetch(ctx, []unread{{f.Path, f.Change, f.Size}}); err != nil {
 		return nil, err
 	}
 	switch k := c.fresh[f.Path]; {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 
 	"github.com/stead-env/stead/envs/image"
 	"github.com/stead-env/stead/envs/lock"
@@ -118,7 +119,7 @@ func (s *snapshotter) pristine(ctx context.Context, p snapshot.Package) ([]snaps
 		}
 		files, spelled = append(files, e.File), append(spelled, f)
 	}
-	if err := s.contents.read(ctx, files); err != nil {
+	if err := s.contents.read(ctx, slices.Values(files)); err != nil {
 		return nil, err
 	}
 	return s.unchanged(ctx, files, spelled, want)

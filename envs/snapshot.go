@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -277,19 +278,10 @@ func (s *snapshotter) owners() snapshot.Owners {
 // fill reads what the plan wants to store and turns it into a delta. Files that may
 // not leave for what is in them, and files that can't be read, stay behind.
 func (s *snapshotter) fill(ctx context.Context, plan *image.Plan, stand map[string]instead) (*image.Delta, error) {
-	change := make(map[string]string, len(s.inv.Entries))
-	for _, e := range s.inv.Entries {
-		change[e.Path] = e.Change
-	}
-	files := make([]snapshot.File, len(plan.Entries))
-	for i, f := range plan.Entries {
-		f.Change = change[f.Path]
-		files[i] = f
-	}
-	if err := s.contents.read(ctx, files); err != nil {
+	if err := s.contents.read(ctx, s.changes(plan.Entries)); err != nil {
 		return nil, err
 	}
-	d := &image.Delta{Gone: plan.Gone, Instead: map[string][]byte{}}
+	d := &image.Delta{Gone: plan.Gone, Instead: map[string][]byte{}, Entries: make(store.Manifest, 0, len(plan.Entries)+len(stand))}
 	for _, f := range plan.Entries {
 		f, reason, err := s.outside(f)
 		switch {
@@ -325,6 +317,21 @@ func (s *snapshotter) fill(ctx context.Context, plan *image.Plan, stand map[stri
 	}
 	d.Entries.Normalize()
 	return d, nil
+}
+
+// changes are files with what tells whether they were read already, which a plan
+// doesn't hold.
+func (s *snapshotter) changes(files store.Manifest) iter.Seq[snapshot.File] {
+	return func(yield func(snapshot.File) bool) {
+		for _, f := range files {
+			if e, ok := s.inv.Lookup(f.Path); ok {
+				f.Change = e.Change
+			}
+			if !yield(f) {
+				return
+			}
+		}
+	}
 }
 
 // outside looks for secrets in what a file says outside of its content: where a link
