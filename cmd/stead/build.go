@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stead-env/stead/envs"
-	"github.com/stead-env/stead/runtime/oci"
 )
 
 type buildFlags struct {
@@ -57,7 +56,10 @@ func runBuild(ctx context.Context, g *globals, f buildFlags, args, command []str
 	if err != nil {
 		return err
 	}
-	engine := oci.New("")
+	engine, err := newEngine(ctx)
+	if err != nil {
+		return err
+	}
 	if err := engine.Sweep(ctx, envs.ScratchDir(w.config.Store)); err != nil {
 		fmt.Fprintf(g.stderr, "clearing what a killed session left: %v\n", err)
 	}

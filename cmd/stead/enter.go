@@ -137,6 +137,16 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 	return nil
 }
 
+// newEngine is the engine of this machine. Who can't use it at all is told before
+// an env is fetched and made; what else it lacks shows when it is used.
+func newEngine(ctx context.Context) (runtime.Engine, error) {
+	engine := oci.New("")
+	if os.Geteuid() == 0 {
+		return engine, nil
+	}
+	return engine, engine.Check(ctx)
+}
+
 // notStarted tells why a command was not run and gives the exit code for that. A
 // command line that can't be meant stays one.
 func notStarted(g *globals, err error) error {
@@ -188,6 +198,9 @@ func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, ta
 			}
 		}
 		env[name] = value
+	}
+	if _, err := newEngine(ctx); err != nil {
+		return spec, nil, err
 	}
 	if root, err = envs.Pull(ctx, w.config, releases[0]); err != nil {
 		return spec, nil, err
