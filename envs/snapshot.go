@@ -281,6 +281,7 @@ func (s *snapshotter) fill(ctx context.Context, plan *image.Plan, stand map[stri
 	if err := s.contents.read(ctx, s.changes(plan.Entries)); err != nil {
 		return nil, err
 	}
+	s.contents.known = nil
 	d := &image.Delta{Gone: plan.Gone, Instead: map[string][]byte{}, Entries: make(store.Manifest, 0, len(plan.Entries)+len(stand))}
 	for _, f := range plan.Entries {
 		f, reason, err := s.outside(f)
@@ -315,6 +316,7 @@ func (s *snapshotter) fill(ctx context.Context, plan *image.Plan, stand map[stri
 		d.Instead[p] = i.content
 		plan.Replace(i.file)
 	}
+	plan.Entries = nil // the delta's say more
 	d.Entries.Normalize()
 	return d, nil
 }

@@ -55,7 +55,8 @@ func Diff(base *Base, inv *snapshot.Inventory, rules snapshot.Rules, stand map[s
 	}
 	d.plan.Entries.Normalize()
 	slices.SortFunc(d.plan.Decisions, func(a, b Decision) int { return compare(a.Path, b.Path) })
-	return &d.plan
+	plan := d.plan // without the rest of d, which is as large
+	return &plan
 }
 
 func compare(a, b string) int {
