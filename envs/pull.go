@@ -238,7 +238,7 @@ func deltaTree(d lock.Delta) unpacking {
 
 // publishBytes is how much is unpacked, counted by the size of the blobs, before it
 // is synced to disk and can't be lost any more.
-const publishBytes = 48 << 20
+const publishBytes = 12 << 20
 
 // unpackAll makes the trees that the store lacks. again, where given, is asked once
 // for a blob that turned out to be damaged.
