@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
 
@@ -39,6 +40,7 @@ type FsckResult struct {
 	Bytes       int64  `json:"bytes"` // read
 	Blobs       int    `json:"blobs"` // hashed
 	Differences int    `json:"differences"`
+	Dropped     int    `json:"dropped"` // envs, trees and blobs that the next pull makes anew
 	// OwnersHeld is false in a store that can't hold owners: only the manifest does.
 	OwnersHeld bool `json:"ownersHeld"`
 	// Shut are files whose mode keeps even their owner, an ordinary user, from reading
@@ -51,6 +53,9 @@ type FsckOptions struct {
 	// Folder opens a folder of this machine for reading.
 	Folder func(dir string) (snapshot.Host, error)
 	Report func(Difference)
+	// Drop removes each env, tree and blob that differs, so that the next pull makes it
+	// anew. The only copy of a blob stays.
+	Drop bool
 }
 
 // Fsck compares what this machine has of a release with its lock, path by path and
@@ -70,7 +75,8 @@ func Fsck(ctx context.Context, cfg Config, rel Release, opts FsckOptions) (*Fsck
 	if !ok {
 		return nil, &NotPulledError{Release: rel}
 	}
-	if err := c.root(ctx, root, l.Rootfs.Digest); err != nil {
+	err = c.mending(store.Roots, root, func() error { return c.root(ctx, root, l.Rootfs.Digest) })
+	if err != nil {
 		return nil, err
 	}
 	for _, t := range append(packageTrees(l.Packages), deltaTree(l.Delta)) {
@@ -120,15 +126,38 @@ func (c *checker) root(ctx context.Context, it store.Item, want string) error {
 // tree checks a tree and the blob that it came from, where the store has them.
 func (c *checker) tree(ctx context.Context, t unpacking) error {
 	where := "tree of " + t.name
-	if it, ok := c.cfg.Store.Find(store.Trees, t.digest.Encoded()); ok {
+	it, ok := c.cfg.Store.Find(store.Trees, t.digest.Encoded())
+	if !ok {
+		return c.blob(t.name, t.digest)
+	}
+	err := c.mending(store.Trees, it, func() error {
 		m, err := it.Manifest()
 		if err != nil {
 			c.report(Difference{Where: where, What: err.Error()})
-		} else if err := c.item(ctx, where, it, m); err != nil {
-			return err
+			return nil
 		}
+		return c.item(ctx, where, it, m)
+	})
+	return errors.Join(err, c.blob(t.name, t.digest))
+}
+
+// mending runs a check of an item, and drops the item where the check found a
+// difference and that is asked for.
+func (c *checker) mending(kind string, it store.Item, check func() error) error {
+	before := c.res.Differences
+	if err := check(); err != nil || !c.opts.Drop || c.res.Differences == before {
+		return err
 	}
-	return c.blob(t.name, t.digest)
+	free, release, err := unused(it.Dir)
+	if err != nil {
+		return err
+	}
+	if !free {
+		return fmt.Errorf("dropping %s: a session stands on it", it.Dir)
+	}
+	defer release()
+	c.res.Dropped++
+	return c.cfg.Store.Drop(kind, filepath.Base(it.Dir))
 }
 
 // item compares a folder of the store with its manifest.
@@ -268,8 +297,13 @@ func (c *checker) blob(name string, d digest.Digest) error {
 		err = errors.Join(err, r.Close())
 		c.res.Blobs++
 	}
-	if err != nil {
-		c.report(Difference{Where: "blob of " + name, What: err.Error()})
+	if err == nil {
+		return nil
+	}
+	c.report(Difference{Where: "blob of " + name, What: err.Error()})
+	if c.opts.Drop && !c.cfg.Store.IsSole(d) {
+		c.res.Dropped++
+		return c.cfg.Store.DropBlob(d)
 	}
 	return nil
 }

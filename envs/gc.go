@@ -119,15 +119,7 @@ func (c *collector) items(ctx context.Context, kind string, count *int) error {
 		if c.dry {
 			return nil
 		}
-		// Renamed away first, so that nobody meets half of it.
-		gone, err := c.st.WorkDir("gone")
-		if err != nil {
-			return err
-		}
-		if err := os.Rename(filepath.Join(c.st.Dir(), kind, name), filepath.Join(gone, name)); err != nil {
-			return err
-		}
-		return os.RemoveAll(gone)
+		return c.st.Drop(kind, name)
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 	"maps"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -284,6 +285,14 @@ func (s *snapshotter) fill(ctx context.Context, plan *image.Plan, stand map[stri
 	s.contents.known = nil
 	d := &image.Delta{Gone: plan.Gone, Instead: map[string][]byte{}, Entries: make(store.Manifest, 0, len(plan.Entries)+len(stand))}
 	for _, f := range plan.Entries {
+		if shown, reason, err := s.name(f.Path); reason != "" || err != nil {
+			if err != nil {
+				return nil, err
+			}
+			plan.Leave(f.Path, snapshot.Secret, reason+", in its name")
+			plan.Hide(f.Path, shown)
+			continue
+		}
 		f, reason, err := s.outside(f)
 		switch {
 		case err != nil:
@@ -335,6 +344,23 @@ func (s *snapshotter) changes(files store.Manifest) iter.Seq[snapshot.File] {
 		}
 	}
 }
+
+// name looks for secrets in a path, and returns as much of it as may be shown. What
+// lies in a folder whose name holds one stays behind with it.
+func (s *snapshotter) name(p string) (shown, reason string, err error) {
+	for part := range strings.SplitSeq(p, "/") {
+		if len(part) >= shortestSecret {
+			if reason, err = s.opts.Rules.Content(p, strings.NewReader(part)); reason != "" || err != nil {
+				return path.Join(shown, "…"), reason, err
+			}
+		}
+		shown = path.Join(shown, part)
+	}
+	return shown, "", nil
+}
+
+// shortestSecret is the length of the shortest token that can be told by its shape.
+const shortestSecret = 16
 
 // outside looks for secrets in what a file says outside of its content: where a link
 // leads, and attributes (download programs note the address in one). It returns why

@@ -13,14 +13,15 @@ import (
 )
 
 func newFsck(g *globals) *cobra.Command {
-	var asJSON bool
+	var asJSON, drop bool
 	cmd := &cobra.Command{
 		Use:   "fsck [TARGET...]",
 		Short: "Compare envs and store with their locks, byte by byte",
 		Long: "fsck compares what this machine has of a release with its lock, path by path, and names each\n" +
 			"difference. It ends with 3 where there is one.",
-		RunE: func(cmd *cobra.Command, args []string) error { return runFsck(cmd.Context(), g, args, asJSON) },
+		RunE: func(cmd *cobra.Command, args []string) error { return runFsck(cmd.Context(), g, args, asJSON, drop) },
 	}
+	cmd.Flags().BoolVar(&drop, "drop", false, "remove what differs, so that the next pull makes it anew")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "answer as JSON")
 	return cmd
 }
@@ -34,7 +35,7 @@ type fsckAnswer struct {
 // maxListed bounds the differences that are kept for a JSON answer; all are counted.
 const maxListed = 10_000
 
-func runFsck(ctx context.Context, g *globals, args []string, asJSON bool) (err error) {
+func runFsck(ctx context.Context, g *globals, args []string, asJSON, drop bool) (err error) {
 	w, err := g.open(true)
 	if err != nil {
 		return err
@@ -49,6 +50,7 @@ func runFsck(ctx context.Context, g *globals, args []string, asJSON bool) (err e
 	for _, rel := range releases {
 		list := []envs.Difference{}
 		res, err := envs.Fsck(ctx, w.config, rel, envs.FsckOptions{
+			Drop:   drop,
 			Folder: func(dir string) (snapshot.Host, error) { return host.Folder(dir) },
 			Report: func(d envs.Difference) {
 				if asJSON {
@@ -87,6 +89,12 @@ func printFsck(g *globals, res *envs.FsckResult) {
 		verdict = fmt.Sprintf("%d differences", res.Differences)
 	}
 	fmt.Fprintf(g.stdout, "%s: %d paths, %s and %d blobs read: %s\n", res.Release, res.Paths, envs.Bytes(res.Bytes), res.Blobs, verdict)
+	switch {
+	case res.Dropped > 0:
+		fmt.Fprintf(g.stderr, "hint: what differed is gone; stead pull %s makes it anew\n", res.Release)
+	case res.Differences > 0:
+		fmt.Fprintf(g.stderr, "hint: stead fsck --drop %s removes what differs, and stead pull makes it anew\n", res.Release)
+	}
 	if !res.OwnersHeld {
 		fmt.Fprintln(g.stderr, "owners were not compared: this store can't hold them, and their manifest does")
 	}

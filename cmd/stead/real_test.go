@@ -273,4 +273,9 @@ func testFsck(r *real) {
 			r.t.Errorf("%s isn't named in\n%s%s", change.path, out, errs)
 		}
 	}
+	if _, _, code := result(r.command("fleet", "four", "fsck", "--drop", "acme")); code != exitNegative {
+		r.t.Errorf("fsck --drop: exit code %d, want %d", code, exitNegative)
+	}
+	r.pull("four")
+	r.must(r.command("fleet", "four", "fsck", "acme"))
 }

@@ -253,6 +253,15 @@ func (p *Plan) Leave(path string, class snapshot.Class, reason string) {
 	}
 }
 
+// Hide shows a path of a decision as something else: its name may not leave either.
+func (p *Plan) Hide(path, shown string) {
+	for i := range p.Decisions {
+		if p.Decisions[i].Path == path {
+			p.Decisions[i].Path = shown
+		}
+	}
+}
+
 // Replace notes that something made takes the place of a file.
 func (p *Plan) Replace(f snapshot.File) {
 	p.Decisions = append(p.Decisions, Decision{

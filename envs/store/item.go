@@ -128,3 +128,16 @@ func (s *Store) syncfs() error {
 	}
 	return nil
 }
+
+// Drop removes a finished item. It is renamed away first, so that nobody meets half
+// of it.
+func (s *Store) Drop(kind, name string) error {
+	dir, err := s.WorkDir("gone")
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(s.path(kind, name), filepath.Join(dir, name)); err != nil {
+		return errors.Join(err, os.Remove(dir))
+	}
+	return removeAll(dir)
+}

@@ -19,7 +19,7 @@ import (
 )
 
 func main() {
-	rounds := flag.Int("rounds", 5, "how often each long thing is measured")
+	rounds := flag.Int("rounds", 3, "how often each long thing is measured")
 	starts := flag.Int("starts", 40, "how often a container is started")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -153,6 +153,7 @@ func (b *bench) print() {
 	b.ratio(pullCold, decompress, "at most", 1.5)
 	b.ratio(pullCold, untar, "", 0)
 	b.ratio(steadTrue, runcTrue, "at most", 1.5)
+	b.ratio(steadTrue, runcSpec, "", 0)
 }
 
 // ratio prints how two medians compare, and what is asked for.

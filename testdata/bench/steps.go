@@ -11,7 +11,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
+	"time"
 )
 
 // The things that are measured.
@@ -19,6 +22,7 @@ const (
 	snapshotFirst = "stead snapshot, empty store"
 	snapshotAgain = "stead snapshot, unchanged host"
 	pullCold      = "stead pull, package files at hand"
+	pullLarge     = "stead pull, the same and 1.2 GB of the host's own files"
 	pullTrees     = "stead pull, trees at hand"
 	pullReady     = "stead pull, nothing to do"
 	mmdebstrap    = "mmdebstrap, the same package files"
@@ -26,7 +30,8 @@ const (
 	decompress    = "decompressing the package files, 2 at a time"
 	untar         = "tar -x of the finished root"
 	steadTrue     = "stead run -- true"
-	runcTrue      = "runc run, true, the same root"
+	runcTrue      = "runc run, true, the same bundle"
+	runcSpec      = "runc run, true, the same root, no seccomp filter (runc spec)"
 )
 
 // bench is one run of the benchmark.
@@ -40,7 +45,8 @@ type bench struct {
 	root    string // made by pull
 	debs    []string
 	include string // all packages, for mmdebstrap
-	bundle  string // of runc
+	bundle  string // of runc, as stead has it
+	plain   string // of runc, as `runc spec` has it
 	tar     string
 	samples []*sample
 	memory  int64  // peak of the last command, bytes
@@ -65,12 +71,12 @@ func prepare(ctx context.Context) (_ *bench, err error) {
 		}
 	}()
 	b.fleet, b.store = b.path("fleet"), b.path("store")
-	b.bundle, b.tar = b.path("bundle"), b.path("root.tar")
+	b.bundle, b.plain, b.tar = b.path("bundle"), b.path("plain"), b.path("root.tar")
 	b.stead = b.path("stead") // a copy: bin/stead may be built again meanwhile
 	if err := b.command(ctx, "", "cp", "bin/stead", b.stead); err != nil {
 		return nil, err
 	}
-	for _, sub := range []string{"project", "repo", "bundle/rootfs"} {
+	for _, sub := range []string{"project", "repo", "bundle", "plain"} {
 		if err := os.MkdirAll(b.path(sub), 0o700); err != nil {
 			return nil, err
 		}
@@ -132,6 +138,10 @@ func (b *bench) snapshots(ctx context.Context) error {
 	if err := b.measure(ctx, first); err != nil {
 		return err
 	}
+	// What mmdebstrap is compared with are packages: not the host's large files.
+	if err := b.command(ctx, b.dir, b.stead, "snapshot", b.host, "server", "--yes", "--drop", "/opt/big/**"); err != nil {
+		return err
+	}
 	return os.Rename(b.store, b.path("lead"))
 }
 
@@ -140,7 +150,7 @@ func (b *bench) finished(ctx context.Context) error {
 	if err := b.withBlobs(ctx); err != nil {
 		return err
 	}
-	if err := b.command(ctx, b.path("project"), b.stead, "pull", "bench", "--json"); err != nil {
+	if err := b.command(ctx, b.path("project"), b.stead, "pull", "server", "--json"); err != nil {
 		return err
 	}
 	var answers []struct{ Root string }
@@ -151,32 +161,75 @@ func (b *bench) finished(ctx context.Context) error {
 	return b.command(ctx, b.dir, "tar", "-C", b.root, "--xattrs", "--xattrs-include=*", "-cf", b.tar, ".")
 }
 
-// container writes a bundle for bare runc on the same root.
+// container writes two bundles for bare runc on the same root: stead's own, read off a
+// running session, and the one that `runc spec` writes.
 func (b *bench) container(ctx context.Context) error {
-	if err := b.command(ctx, b.bundle, "runc", "spec"); err != nil {
+	sleep := exec.CommandContext(ctx, b.stead, "run", "server", "--", "sleep", "60")
+	sleep.Dir = b.path("project")
+	sleep.Env = append(os.Environ(), "STEAD_FLEET="+b.fleet, "STEAD_STORE="+b.store)
+	if err := sleep.Start(); err != nil {
 		return err
 	}
-	file := filepath.Join(b.bundle, "config.json")
-	content, err := os.ReadFile(file)
+	config, err := awaitFile(ctx, filepath.Join(b.store, "sessions/*/config.json"))
+	err = errors.Join(err, sleep.Process.Signal(syscall.SIGTERM))
+	sleep.Wait() //nolint:errcheck // it was told to end
 	if err != nil {
 		return err
 	}
+	if err := b.writeBundle(b.bundle, config); err != nil {
+		return err
+	}
+	if err := b.command(ctx, b.plain, "runc", "spec"); err != nil {
+		return err
+	}
+	if config, err = os.ReadFile(filepath.Join(b.plain, "config.json")); err != nil {
+		return err
+	}
+	return b.writeBundle(b.plain, config)
+}
+
+// awaitFile reads the file that a pattern matches once it is there and complete.
+func awaitFile(ctx context.Context, pattern string) ([]byte, error) {
+	for range 200 {
+		if names, _ := filepath.Glob(pattern); len(names) == 1 {
+			if content, err := os.ReadFile(names[0]); err == nil && json.Valid(content) {
+				return content, nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return nil, fmt.Errorf("%s: no session came", pattern)
+}
+
+// writeBundle makes a session's specification one that stands alone: runc makes its
+// process namespace, and nothing of the session is mounted.
+func (b *bench) writeBundle(dir string, config []byte) error {
 	var spec map[string]any
-	if err := json.Unmarshal(content, &spec); err != nil {
+	if err := json.Unmarshal(config, &spec); err != nil {
 		return err
 	}
-	process := spec["process"].(map[string]any)
-	process["terminal"], process["args"] = false, []string{"true"}
+	process, linux := spec["process"].(map[string]any), spec["linux"].(map[string]any)
+	process["terminal"], process["args"], process["cwd"] = false, []string{"true"}, "/"
 	spec["root"] = map[string]any{"path": b.root, "readonly": true}
-	if content, err = json.Marshal(spec); err != nil {
+	delete(linux, "cgroupsPath")
+	spec["mounts"] = slices.DeleteFunc(spec["mounts"].([]any), func(m any) bool { return m.(map[string]any)["type"] == "bind" })
+	for _, n := range linux["namespaces"].([]any) {
+		delete(n.(map[string]any), "path")
+	}
+	content, err := json.Marshal(spec)
+	if err != nil {
 		return err
 	}
-	return os.WriteFile(file, content, 0o600)
+	return os.WriteFile(filepath.Join(dir, "config.json"), content, 0o600)
 }
 
 // withBlobs gives the developer a fresh store with the package files, and no more.
 func (b *bench) withBlobs(context.Context) error {
-	if err := os.RemoveAll(b.store); err != nil {
+	if err := b.aside(b.store); err != nil {
 		return err
 	}
 	from := b.path("lead/blobs")
@@ -192,39 +245,54 @@ func (b *bench) withBlobs(context.Context) error {
 	})
 }
 
-// remove empties a folder of the store, or removes what a step made.
-func remove(pattern string) func(context.Context) error {
+// remove puts what a pattern matches out of the way.
+func (b *bench) remove(pattern string) func(context.Context) error {
 	return func(context.Context) error {
 		paths, err := filepath.Glob(pattern)
 		for _, path := range paths {
-			err = errors.Join(err, os.RemoveAll(path))
+			err = errors.Join(err, b.aside(path))
 		}
 		return err
 	}
 }
 
+// aside moves a folder away; all of them go at the end. To make files is slower for
+// minutes after others were deleted: ext4 doesn't use a young inode again at once.
+func (b *bench) aside(path string) error {
+	dir, err := os.MkdirTemp(b.dir, "aside-")
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(path, filepath.Join(dir, "x")); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
 // steps are measured in each round, in this order: a pull leaves what the next needs.
 func (b *bench) steps() []step {
-	pull := func(ctx context.Context) error {
-		return b.command(ctx, b.path("project"), b.stead, "pull", "bench")
+	pullTarget := func(target string) func(context.Context) error {
+		return func(ctx context.Context) error { return b.command(ctx, b.path("project"), b.stead, "pull", target) }
 	}
+	pull := pullTarget("server")
 	copied := b.path("copy")
 	return []step{
 		{name: pullCold, before: b.withBlobs, do: pull},
-		{name: pullTrees, before: remove(filepath.Join(b.store, "roots/*")), do: pull},
+		{name: pullTrees, before: b.remove(filepath.Join(b.store, "roots/*")), do: pull},
 		{name: pullReady, do: pull},
+		{name: pullLarge, before: b.withBlobs, do: pullTarget("bench"), after: func(ctx context.Context) error { return pull(ctx) }},
 		{name: snapshotAgain, before: b.asLead, after: b.asDeveloper, do: func(ctx context.Context) error {
 			return b.command(ctx, b.dir, b.stead, "snapshot", b.host, "bench", "--yes")
 		}},
 		{name: decompress, do: func(ctx context.Context) error { return decompressAll(ctx, b.debs) }},
-		{name: untar, before: remove(copied), after: remove(copied), do: func(ctx context.Context) error {
+		{name: untar, before: b.remove(copied), after: b.remove(copied), do: func(ctx context.Context) error {
 			if err := os.Mkdir(copied, 0o700); err != nil {
 				return err
 			}
 			return b.command(ctx, b.dir, "tar", "-C", copied, "--xattrs", "--xattrs-include=*", "-xpf", b.tar)
 		}, durable: true},
-		{name: mmdebstrap, before: remove(copied), after: remove(copied), do: b.bootstrap(), durable: true},
-		{name: unsynced, before: remove(copied), after: remove(copied), do: b.bootstrap("--dpkgopt=force-unsafe-io"), durable: true},
+		{name: mmdebstrap, before: b.remove(copied), after: b.remove(copied), do: b.bootstrap(), durable: true},
+		{name: unsynced, before: b.remove(copied), after: b.remove(copied), do: b.bootstrap("--dpkgopt=force-unsafe-io"), durable: true},
 	}
 }
 
@@ -247,10 +315,13 @@ func (b *bench) asDeveloper(context.Context) error { b.store = b.path("store"); 
 func (b *bench) startSteps() []step {
 	return []step{
 		{name: steadTrue, do: func(ctx context.Context) error {
-			return b.command(ctx, b.path("project"), b.stead, "run", "bench", "--", "true")
+			return b.command(ctx, b.path("project"), b.stead, "run", "server", "--", "true")
 		}},
 		{name: runcTrue, do: func(ctx context.Context) error {
 			return b.command(ctx, b.bundle, "runc", "run", fmt.Sprintf("bench-%d", os.Getpid()))
+		}},
+		{name: runcSpec, do: func(ctx context.Context) error {
+			return b.command(ctx, b.plain, "runc", "run", fmt.Sprintf("bench-%d", os.Getpid()))
 		}},
 	}
 }
