@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"path"
 	"slices"
 	"strings"
@@ -54,19 +55,9 @@ func Diff(base *Base, inv *snapshot.Inventory, rules snapshot.Rules, stand map[s
 		d.plan.Entries = append(d.plan.Entries, f)
 	}
 	d.plan.Entries.Normalize()
-	slices.SortFunc(d.plan.Decisions, func(a, b Decision) int { return compare(a.Path, b.Path) })
+	slices.SortFunc(d.plan.Decisions, func(a, b Decision) int { return cmp.Compare(a.Path, b.Path) })
 	plan := d.plan // without the rest of d, which is as large
 	return &plan
-}
-
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 type differ struct {
@@ -267,5 +258,5 @@ func (p *Plan) Replace(f snapshot.File) {
 	p.Decisions = append(p.Decisions, Decision{
 		Path: f.Path, Action: Replaced, Class: snapshot.Secret, Reason: "it may not leave as it is", Size: f.Size,
 	})
-	slices.SortFunc(p.Decisions, func(a, b Decision) int { return compare(a.Path, b.Path) })
+	slices.SortFunc(p.Decisions, func(a, b Decision) int { return cmp.Compare(a.Path, b.Path) })
 }

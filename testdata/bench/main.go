@@ -1,4 +1,4 @@
-// Bench measures stead against its yardsticks on one made host, all in one run and
+// Command bench measures stead against its yardsticks on one made host, all in one run and
 // interleaved, so that a noisy machine is noisy for each, and prints the table that
 // README.md has. Run as root, by `make bench`.
 package main

@@ -1,4 +1,4 @@
-// Exact tells whether an environment is the host that it was made from, and whether
+// Command exact tells whether an environment is the host that it was made from, and whether
 // planted secrets got out. It shares no code with stead, on purpose: it states the
 // classes of paths once more, from the outside.
 //
