@@ -4,13 +4,13 @@ import (
 	"archive/tar"
 	"bufio"
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"path"
 	"strings"
 	"time"
-
-	"github.com/opencontainers/go-digest"
 
 	"github.com/stead-env/stead/envs/lock"
 	"github.com/stead-env/stead/envs/store"
@@ -44,14 +44,13 @@ type Delta struct {
 // Key names the content of the delta without its encoding: deltas with equal keys
 // are equal.
 func (d *Delta) Key() string {
-	var b []byte
+	h := sha256.New()
+	d.Entries.WriteTo(h) //nolint:errcheck // a hash takes everything
 	for _, p := range d.Gone {
-		b = appendKey(b, p)
+		io.WriteString(h, p+"\x00") //nolint:errcheck // as above
 	}
-	return digest.FromBytes(append(d.Entries.Encode(), b...)).Encoded()
+	return hex.EncodeToString(h.Sum(nil))
 }
-
-func appendKey(b []byte, p string) []byte { return append(append(b, p...), 0) }
 
 // Write writes the delta as one OCI layer in its one spelling: the entries in the
 // order of their paths, then what is gone. open returns a host file's content.

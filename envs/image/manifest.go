@@ -12,9 +12,12 @@ import (
 	"github.com/stead-env/stead/envs/store"
 )
 
+// rootfsPrefix stands before the digest of a manifest where it names a root.
+const rootfsPrefix = "tree1:"
+
 // ManifestDigest is the digest of the blob that holds the manifest of a root.
 func ManifestDigest(rootfs string) digest.Digest {
-	return digest.Digest(strings.TrimPrefix(rootfs, "tree1:"))
+	return digest.Digest(strings.TrimPrefix(rootfs, rootfsPrefix))
 }
 
 // maxManifest bounds an encoded manifest.
@@ -41,9 +44,9 @@ func SaveManifest(ctx context.Context, st *store.Store, m store.Manifest) (strin
 	if err != nil {
 		return "", err
 	}
-	_, err = w.Write(m.Encode())
-	if err == nil {
-		_, err = w.Commit(ctx, ManifestDigest(m.Digest()))
+	var d digest.Digest
+	if _, err = m.WriteTo(w); err == nil {
+		d, err = w.Commit(ctx, "")
 	}
-	return m.Digest(), errors.Join(err, w.Close())
+	return rootfsPrefix + string(d), errors.Join(err, w.Close())
 }

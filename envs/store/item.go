@@ -79,7 +79,12 @@ func (p *Pending) Discard() error {
 
 // WriteManifest writes the item's manifest, the last step before Publish.
 func (p *Pending) WriteManifest(m Manifest) error {
-	return os.WriteFile(p.ManifestPath(), m.Encode(), 0o600)
+	f, err := os.OpenFile(p.ManifestPath(), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = m.WriteTo(f)
+	return errors.Join(err, f.Close())
 }
 
 // Publish syncs the file system once and renames the items to their names. Where

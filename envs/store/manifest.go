@@ -1,11 +1,14 @@
 package store
 
 import (
+	"bufio"
 	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,21 +27,32 @@ const manifestHeader = "tree1"
 // Digest is the identity of the tree: "tree1:sha256:" and the SHA-256 of the
 // encoded manifest.
 func (m Manifest) Digest() string {
-	h := sha256.Sum256(m.Encode())
-	return manifestHeader + ":sha256:" + hex.EncodeToString(h[:])
+	h := sha256.New()
+	m.WriteTo(h) //nolint:errcheck // a hash takes everything
+	return manifestHeader + ":sha256:" + hex.EncodeToString(h.Sum(nil))
 }
 
-// Encode writes the manifest in its one spelling: a header, then a line for each
+// Encode returns what WriteTo writes.
+func (m Manifest) Encode() []byte {
+	var b bytes.Buffer
+	b.Grow(160 * len(m))
+	m.WriteTo(&b) //nolint:errcheck // a buffer takes everything
+	return b.Bytes()
+}
+
+// WriteTo writes the manifest in its one spelling: a header, then a line for each
 // entry with type, mode, owner, group, for files and links the mtime, for files
 // size and SHA-256, the path, and what else there is as KEY=VALUE. Bytes of a path
 // that aren't printable ASCII are written as \xHH, and so is a space.
-func (m Manifest) Encode() []byte {
-	b := make([]byte, 0, 160*len(m)+16)
-	b = append(append(b, manifestHeader...), '\n')
-	for i := range m {
-		b = appendEntry(b, &m[i])
+func (m Manifest) WriteTo(w io.Writer) (n int64, err error) {
+	bw := bufio.NewWriterSize(w, 64<<10)
+	k, err := bw.WriteString(manifestHeader + "\n")
+	n = int64(k)
+	for i := 0; i < len(m) && err == nil; i++ {
+		k, err = bw.Write(appendEntry(bw.AvailableBuffer(), &m[i]))
+		n += int64(k)
 	}
-	return b
+	return n, errors.Join(err, bw.Flush())
 }
 
 func appendEntry(b []byte, f *snapshot.File) []byte {
