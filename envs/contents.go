@@ -2,6 +2,7 @@ package envs
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,7 +11,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"iter"
 	"os"
 	"path/filepath"
 	"sync"
@@ -18,7 +18,6 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/stead-env/stead/envs/store"
 	"github.com/stead-env/stead/snapshot"
 )
 
@@ -29,73 +28,97 @@ type contents struct {
 	cfg   Config
 	host  snapshot.Host
 	rules snapshot.Rules
-	spool string // copies by digest
+	dir   string // of the spools
 
-	mu    sync.Mutex
-	known map[string]knownContent // by path, of the last snapshot
-	fresh map[string]knownContent
-	done  int64
-	total int64
+	cache  string // file of what the snapshot before learned
+	loaded bool
+
+	mu      sync.Mutex
+	spools  []*spool // one for each job
+	known   map[version]content
+	reasons map[version]string // why files stay behind
+	failed  map[version]error
+	done    int64
+	total   int64
 }
 
-// knownContent is what is known of a file as it was at one time.
+// version names a file as it was at one time, by a hash of its path and change stamp:
+// there may be hundreds of thousands.
+type version [16]byte
+
+// versionOf names one content for all names of a file.
+func versionOf(f snapshot.File) version {
+	h := sha256.New()
+	io.WriteString(h, cmp.Or(f.Link, f.Path)+"\x00") //nolint:errcheck // a hash takes everything
+	h.Write(f.Change[:])                             //nolint:errcheck // as above
+	return version(h.Sum(nil)[:len(version{})])
+}
+
+// content is what was learned of a file.
+type content struct {
+	sha256 [sha256.Size]byte
+	at     int64  // where its copy begins
+	spool  uint16 // that holds the copy, counted from 1; 0 where there is none
+	now    bool   // this snapshot has the file
+}
+
+// knownContent is a line of the cache, but for the first.
 type knownContent struct {
-	Path   []byte `json:"path"` // any bytes; only on disk
-	Change string `json:"change"`
-	Digest string `json:"digest"`
-	Reason string `json:"reason,omitempty"` // why it stays behind
-	Rules  string `json:"rules"`
-	failed error
+	Version []byte `json:"version"`
+	SHA256  []byte `json:"sha256"`
+	Reason  string `json:"reason,omitempty"`
 }
 
-// unread is a file to be read: there may be hundreds of thousands.
-type unread struct {
-	path, change string
-	size         int64
+// knownRules is its first line.
+type knownRules struct {
+	Rules string `json:"rules"`
 }
 
 func newContents(cfg Config, host snapshot.Host, rules snapshot.Rules, address string) (*contents, error) {
-	spool, err := cfg.Store.WorkDir("spool")
+	dir, err := cfg.Store.WorkDir("spool")
 	if err != nil {
 		return nil, err
 	}
-	c := &contents{cfg: cfg, host: host, rules: rules, spool: spool, fresh: map[string]knownContent{}}
-	c.known, err = readKnown(c.cacheFile(address), rules.Version())
-	return c, err
+	return &contents{cfg: cfg, host: host, rules: rules, dir: dir,
+		cache: filepath.Join(cfg.Store.Dir(), "cache", "contents-"+digest.FromString(address).Encoded()),
+		known: map[version]content{}, reasons: map[version]string{}, failed: map[version]error{}}, nil
 }
 
-func (c *contents) cacheFile(address string) string {
-	return filepath.Join(c.cfg.Store.Dir(), "cache", "contents-"+digest.FromString(address).Encoded())
-}
-
-// readKnown reads what was learned under the same rules.
-func readKnown(path, rules string) (map[string]knownContent, error) {
-	known := map[string]knownContent{}
-	f, err := os.Open(path)
+// load reads what was learned under the same rules, when it is first needed.
+func (c *contents) load() error {
+	if c.loaded {
+		return nil
+	}
+	c.loaded = true
+	f, err := os.Open(c.cache)
 	if errors.Is(err, fs.ErrNotExist) {
-		return known, nil
+		return nil
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close()
 	dec := json.NewDecoder(bufio.NewReader(f))
+	var under knownRules
+	if err := dec.Decode(&under); err != nil || under.Rules != c.rules.Version() {
+		return nil
+	}
 	for {
 		var k knownContent
-		if err := dec.Decode(&k); err != nil {
-			return known, nil // its end, or damaged: the rest is read again
+		err := dec.Decode(&k)
+		if err != nil || len(k.Version) != len(version{}) || len(k.SHA256) != sha256.Size {
+			return nil // its end, or damaged: the rest is read again
 		}
-		if k.Rules != rules {
-			continue
+		v := version(k.Version)
+		c.known[v] = content{sha256: [sha256.Size]byte(k.SHA256)}
+		if k.Reason != "" {
+			c.reasons[v] = k.Reason
 		}
-		p := string(k.Path)
-		k.Path, k.Rules = nil, rules // one copy for all
-		known[p] = k
 	}
 }
 
 // remember writes what was learned for the next snapshot of the same address.
-func (c *contents) remember(address string) error {
+func (c *contents) remember() error {
 	dir, err := c.cfg.Store.WorkDir("contents")
 	if err != nil {
 		return err
@@ -107,130 +130,171 @@ func (c *contents) remember(address string) error {
 	}
 	w := bufio.NewWriter(f)
 	enc := json.NewEncoder(w)
-	for p, k := range c.fresh {
-		k.Path = []byte(p)
-		if k.failed == nil && k.Change != "" {
-			err = errors.Join(err, enc.Encode(k))
+	err = enc.Encode(knownRules{c.rules.Version()})
+	for v, k := range c.known {
+		if k.now {
+			err = errors.Join(err, enc.Encode(knownContent{v[:], k.sha256[:], c.reasons[v]}))
 		}
 	}
 	if err := errors.Join(err, w.Flush(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(f.Name(), c.cacheFile(address))
+	return os.Rename(f.Name(), c.cache)
 }
 
-func (c *contents) close() error { return os.RemoveAll(c.spool) }
+func (c *contents) close() error {
+	var err error
+	for _, s := range c.spools {
+		err = errors.Join(err, s.f.Close())
+	}
+	return errors.Join(err, os.RemoveAll(c.dir))
+}
 
 // read learns the contents of files. One member of each group of hard links is
 // read for all.
-func (c *contents) read(ctx context.Context, files iter.Seq[snapshot.File]) error {
-	var todo []unread
+func (c *contents) read(ctx context.Context, files []snapshot.File) error {
+	if err := c.load(); err != nil {
+		return err
+	}
+	var todo []*snapshot.File
 	c.total, c.done = 0, 0
-	for f := range files {
+	for i := range files {
+		f := &files[i]
 		if f.Type != snapshot.Regular || f.Link != "" && f.Link != f.Path {
 			continue
 		}
-		if k, ok := c.fresh[f.Path]; ok && f.Change != "" && k.Change == f.Change {
+		v := versionOf(*f)
+		if k, ok := c.known[v]; ok && f.Change != (snapshot.Stamp{}) {
+			k.now = true
+			c.known[v] = k
 			continue
 		}
-		k, ok := c.known[f.Path]
-		if ok && f.Change != "" && k.Change == f.Change {
-			c.fresh[f.Path] = k
-			delete(c.known, f.Path)
-			continue
-		}
-		todo = append(todo, unread{f.Path, f.Change, f.Size})
+		todo = append(todo, f)
 		c.total += f.Size
 	}
 	return c.fetch(ctx, todo)
 }
 
 // fetch reads files from the host, in as many streams as there are jobs.
-func (c *contents) fetch(ctx context.Context, files []unread) error {
+func (c *contents) fetch(ctx context.Context, files []*snapshot.File) error {
 	jobs := min(c.cfg.jobs(), max(len(files), 1))
+	for len(c.spools) < jobs {
+		f, err := os.CreateTemp(c.dir, "copies-")
+		if err != nil {
+			return err
+		}
+		c.spools = append(c.spools, &spool{f: f})
+	}
 	g, ctx := errgroup.WithContext(ctx)
 	for j := range jobs {
-		part := map[string]unread{}
+		part := map[string]*snapshot.File{}
 		var paths []string
 		for i := j; i < len(files); i += jobs {
-			part[files[i].path] = files[i]
-			paths = append(paths, files[i].path)
+			part[files[i].Path] = files[i]
+			paths = append(paths, files[i].Path)
 		}
 		g.Go(func() error {
 			return c.host.Read(ctx, paths, func(p string, r io.Reader, err error) error {
-				k := knownContent{Change: part[p].change, Rules: c.rules.Version(), failed: err}
-				if err == nil {
-					if err := c.take(ctx, &k, part[p], r); err != nil {
-						return err
-					}
-				}
-				c.mu.Lock()
-				defer c.mu.Unlock()
-				c.fresh[p] = k
-				c.done += part[p].size
-				c.cfg.Progress.Report(snapshot.Event{Stage: "reading", Item: "/" + p, Done: c.done, Total: c.total, Unit: "bytes"})
-				return nil
+				return c.learn(ctx, j, *part[p], r, err)
 			})
 		})
 	}
 	return g.Wait()
 }
 
-// take copies one file to the spool while it is hashed and searched. k.failed says
-// what is wrong with the file; an error means that nothing goes on.
-func (c *contents) take(ctx context.Context, k *knownContent, f unread, r io.Reader) error {
-	out, err := os.CreateTemp(c.spool, "new-")
+// learn takes one file from the host, or the reason why it can't be read.
+func (c *contents) learn(ctx context.Context, job int, f snapshot.File, r io.Reader, failed error) (err error) {
+	s := c.spools[job]
+	k := content{at: s.end, now: true}
+	var reason string
+	if failed == nil {
+		if k.sha256, reason, failed, err = c.take(ctx, s, f, r); err != nil {
+			return err
+		}
+	}
+	if failed != nil || reason != "" { // no copy of it is kept
+		err = s.drop(k.at)
+	} else {
+		k.spool, err = uint16(job+1), s.keep()
+	}
 	if err != nil {
 		return err
 	}
-	defer os.Remove(out.Name())
-	defer out.Close()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	v := versionOf(f)
+	delete(c.known, v)
+	delete(c.reasons, v)
+	if failed != nil {
+		c.failed[v] = failed
+	} else if c.known[v] = k; reason != "" {
+		c.reasons[v] = reason
+	}
+	c.done += f.Size
+	c.cfg.Progress.Report(snapshot.Event{Stage: "reading", Item: "/" + f.Path, Done: c.done, Total: c.total, Unit: "bytes"})
+	return nil
+}
+
+// of tells what was learned of a file: the SHA-256 of its content, or why it can't
+// leave, or why it couldn't be read.
+func (c *contents) of(f snapshot.File) (sum, reason string, err error) {
+	v := versionOf(f)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	k := c.known[v]
+	switch {
+	case c.failed[v] != nil:
+		return "", "", c.failed[v]
+	case !k.now:
+		return "", "", errChanged
+	default:
+		return hex.EncodeToString(k.sha256[:]), c.reasons[v], nil
+	}
+}
+
+var errChanged = errors.New("it changed during the snapshot")
+
+// take copies one file to a spool while it is hashed and searched. failed says
+// what is wrong with the file; an error means that nothing goes on.
+func (c *contents) take(ctx context.Context, s *spool, f snapshot.File, r io.Reader) (sum [sha256.Size]byte, reason string, failed, err error) {
 	h := sha256.New()
 	n := &counter{}
-	in := &sourceReader{r: io.LimitReader(r, f.size+1), ctx: ctx}
-	tee := io.TeeReader(in, io.MultiWriter(h, n, &sparseWriter{f: out}))
-	reason, err := c.rules.Content(f.path, tee)
+	in := &sourceReader{r: io.LimitReader(r, f.Size+1), ctx: ctx}
+	tee := io.TeeReader(in, io.MultiWriter(h, n, s))
+	reason, err = c.rules.Content(f.Path, tee)
 	if err == nil {
 		_, err = io.Copy(io.Discard, tee)
 	}
+	h.Sum(sum[:0])
 	switch {
 	case in.err != nil:
-		k.failed = in.err
-		return ctx.Err()
+		return sum, "", in.err, ctx.Err()
 	case err != nil:
-		return fmt.Errorf("reading /%s: %w", f.path, err)
-	case n.n != f.size:
-		k.failed = errors.New("it changed while it was read")
-		return nil
+		return sum, "", nil, fmt.Errorf("reading /%s: %w", f.Path, err)
+	case n.n != f.Size:
+		return sum, "", errChanged, nil
+	default:
+		return sum, reason, nil, nil
 	}
-	k.Digest, k.Reason = hex.EncodeToString(h.Sum(nil)), reason
-	if reason != "" {
-		return nil // no copy of it is kept
-	}
-	if err := out.Truncate(f.size); err != nil { // a hole may end it
-		return err
-	}
-	return os.Rename(out.Name(), c.copyOf(k.Digest))
 }
-
-func (c *contents) copyOf(sha string) string { return filepath.Join(c.spool, sha) }
 
 // open opens a file's content for storing it. What was only remembered is read now.
 func (c *contents) open(ctx context.Context, f snapshot.File) (io.ReadCloser, error) {
-	r, err := os.Open(c.copyOf(f.Digest))
-	if err == nil || !errors.Is(err, fs.ErrNotExist) {
-		return r, err
+	k := c.known[versionOf(f)]
+	if k.spool == 0 {
+		if err := c.fetch(ctx, []*snapshot.File{&f}); err != nil {
+			return nil, err
+		}
+		sum, _, err := c.of(f)
+		if err == nil && sum != f.Digest {
+			err = errChanged
+		}
+		if err != nil {
+			return nil, err
+		}
+		k = c.known[versionOf(f)]
 	}
-	if err := c.fetch(ctx, []unread{{f.Path, f.Change, f.Size}}); err != nil {
-		return nil, err
-	}
-	switch k := c.fresh[f.Path]; {
-	case k.failed != nil:
-		return nil, k.failed
-	case k.Digest != f.Digest:
-		return nil, errors.New("it changed during the snapshot")
-	}
-	return os.Open(c.copyOf(f.Digest))
+	return c.spools[k.spool-1].open(k.at, f.Size), nil
 }
 
 type counter struct{ n int64 }
@@ -257,15 +321,4 @@ func (s *sourceReader) Read(p []byte) (int, error) {
 		s.err = err
 	}
 	return n, err
-}
-
-// sparseWriter leaves holes where it is given zeros.
-type sparseWriter struct{ f *os.File }
-
-func (w *sparseWriter) Write(p []byte) (int, error) {
-	if len(p) >= 4096 && store.IsZero(p) {
-		_, err := w.f.Seek(int64(len(p)), io.SeekCurrent)
-		return len(p), err
-	}
-	return w.f.Write(p)
 }

@@ -69,7 +69,7 @@ func Fsck(ctx context.Context, cfg Config, rel Release, opts FsckOptions) (*Fsck
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", rel.Path, err)
 	}
-	c := &checker{cfg: cfg, opts: opts, sums: map[string]string{}}
+	c := &checker{cfg: cfg, opts: opts, sums: map[snapshot.Stamp]string{}}
 	c.res = FsckResult{Release: rel.String(), OwnersHeld: os.Geteuid() == 0}
 	root, ok := cfg.Store.Find(store.Roots, RootName(lock.Identity(text)))
 	if !ok {
@@ -99,7 +99,7 @@ type checker struct {
 	cfg  Config
 	opts FsckOptions
 	res  FsckResult
-	sums map[string]string // by a file's change stamp: trees and envs share files
+	sums map[snapshot.Stamp]string // by a file's change stamp: trees and envs share files
 }
 
 func (c *checker) report(d Difference) {

@@ -25,14 +25,14 @@ func (shutHost) Read(_ context.Context, paths []string, fn func(string, io.Reade
 
 func TestFsckOfUnreadableFiles(t *testing.T) {
 	file := func(path string, mode uint32) snapshot.File {
-		return snapshot.File{Path: path, Type: snapshot.Regular, Mode: mode, Change: path}
+		return snapshot.File{Path: path, Type: snapshot.Regular, Mode: mode, Change: stampOf(path)}
 	}
 	for _, test := range []struct {
 		user        bool
 		differences int
 		shut        int
 	}{{true, 1, 1}, {false, 2, 0}} {
-		c := &checker{cfg: Config{}, sums: map[string]string{}}
+		c := &checker{cfg: Config{}, sums: map[snapshot.Stamp]string{}}
 		c.cfg.Progress = func(snapshot.Event) {}
 		c.res.OwnersHeld = !test.user
 		disk := store.Manifest{file("closed", 0), file("open", 0o644)}
@@ -52,4 +52,9 @@ func TestFsckOfUnreadableFiles(t *testing.T) {
 			}
 		}
 	}
+}
+
+func stampOf(path string) (s snapshot.Stamp) {
+	copy(s[:], path)
+	return s
 }

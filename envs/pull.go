@@ -359,9 +359,13 @@ func loadTrees(ctx context.Context, cfg Config, trees []unpacking) ([]image.Tree
 	return loaded, g.Wait()
 }
 
+// maxJobs bounds the packages that are unpacked at a time: each takes about 10 MB for
+// its dictionary and buffers.
+const maxJobs = 16
+
 func (c Config) jobs() int {
 	if c.Jobs > 0 {
 		return c.Jobs
 	}
-	return goruntime.GOMAXPROCS(0)
+	return min(goruntime.GOMAXPROCS(0), maxJobs)
 }

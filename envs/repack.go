@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"slices"
 
 	"github.com/stead-env/stead/envs/image"
 	"github.com/stead-env/stead/envs/lock"
@@ -23,7 +22,7 @@ func (s *snapshotter) repack(ctx context.Context, p snapshot.Package) (lock.Pack
 	if err != nil {
 		return k, err
 	}
-	files, err := s.pristine(ctx, p)
+	files, on, err := s.pristine(ctx, p)
 	if err != nil {
 		return k, err
 	}
@@ -32,7 +31,7 @@ func (s *snapshotter) repack(ctx context.Context, p snapshot.Package) (lock.Pack
 		return k, err
 	}
 	defer w.Close() //nolint:errcheck // dropping what isn't committed
-	open := func(f snapshot.File) (io.ReadCloser, error) { return s.contents.open(ctx, f) }
+	open := func(f snapshot.File) (io.ReadCloser, error) { return s.contents.open(ctx, on[f.Path]) }
 	if err := image.Repack(ctx, w, p, records, times, files, open); err != nil {
 		return k, err
 	}
@@ -78,8 +77,9 @@ func (s *snapshotter) records(ctx context.Context, p snapshot.Package) (map[stri
 }
 
 // pristine are a package's files as the host has them, under the paths that the
-// package gives them, with their digests.
-func (s *snapshotter) pristine(ctx context.Context, p snapshot.Package) ([]snapshot.File, error) {
+// package gives them, with their digests; on has them under the same paths as they
+// are on the host.
+func (s *snapshotter) pristine(ctx context.Context, p snapshot.Package) (files []snapshot.File, on map[string]snapshot.File, err error) {
 	links := snapshot.NewLinks(s.inv.Links)
 	diverted := map[string]string{}
 	for _, d := range s.inv.Database.Diversions {
@@ -98,7 +98,7 @@ func (s *snapshotter) pristine(ctx context.Context, p snapshot.Package) ([]snaps
 	for _, f := range p.Files {
 		folders[path.Dir(f)] = true
 	}
-	var files []snapshot.File
+	var hosts []snapshot.File
 	var spelled []string
 	for _, f := range p.Files {
 		at := f
@@ -111,39 +111,39 @@ func (s *snapshotter) pristine(ctx context.Context, p snapshot.Package) ([]snaps
 		}
 		canonical, err := resolve(at)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		e, ok := s.inv.Lookup(canonical)
 		if !ok || e.Class == snapshot.Secret || e.Class == snapshot.Noise {
 			continue
 		}
-		files, spelled = append(files, e.File), append(spelled, f)
+		hosts, spelled = append(hosts, e.File), append(spelled, f)
 	}
-	if err := s.contents.read(ctx, slices.Values(files)); err != nil {
-		return nil, err
+	if err := s.contents.read(ctx, hosts); err != nil {
+		return nil, nil, err
 	}
-	return s.unchanged(ctx, files, spelled, want)
+	return s.unchanged(ctx, hosts, spelled, want)
 }
 
-func (s *snapshotter) unchanged(ctx context.Context, files []snapshot.File, spelled []string, want map[string]string) ([]snapshot.File, error) {
-	var out []snapshot.File
+// unchanged are those of the host's files that have the MD5 sums that the package
+// brought.
+func (s *snapshotter) unchanged(ctx context.Context, hosts []snapshot.File, spelled []string, want map[string]string) (
+	files []snapshot.File, on map[string]snapshot.File, err error) {
+	on = map[string]snapshot.File{}
 	group := map[string]string{} // hard links by their spelled names
-	for i, f := range files {
+	for i, f := range hosts {
 		name := spelled[i]
 		if f.Type == snapshot.Regular {
-			first := f.Path
-			if f.Link != "" {
-				first = f.Link
-			}
-			k := s.contents.fresh[first]
-			if k.failed != nil || k.Reason != "" || k.Digest == "" {
+			sum, reason, err := s.contents.of(f)
+			if err != nil || reason != "" {
 				continue
 			}
-			f.Digest = k.Digest
+			f.Digest = sum
 			same, err := s.sameMD5(ctx, f, want[name])
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
+			on[name] = f
 			if !same {
 				continue
 			}
@@ -155,9 +155,9 @@ func (s *snapshotter) unchanged(ctx context.Context, files []snapshot.File, spel
 			}
 		}
 		f.Path, f.Xattrs = name, nil
-		out = append(out, f)
+		files = append(files, f)
 	}
-	return out, nil
+	return files, on, nil
 }
 
 func (s *snapshotter) sameMD5(ctx context.Context, f snapshot.File, want string) (bool, error) {

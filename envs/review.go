@@ -34,10 +34,37 @@ func (r *Review) save(ctx context.Context, st *store.Store) (digest.Digest, erro
 		return "", err
 	}
 	defer w.Close() //nolint:errcheck // dropping what isn't committed
-	if err := json.NewEncoder(w).Encode(r); err != nil {
+	if err := r.write(w); err != nil {
 		return "", err
 	}
 	return w.Commit(ctx, "")
+}
+
+// write encodes row by row: there may be hundreds of thousands.
+func (r *Review) write(w io.Writer) error {
+	enc := json.NewEncoder(w)
+	_, err := io.WriteString(w, `{"decisions":[`)
+	err = errors.Join(err, writeRows(w, enc, r.Decisions))
+	_, e := io.WriteString(w, `],"left":[`)
+	err = errors.Join(err, e, writeRows(w, enc, r.Left))
+	_, e = io.WriteString(w, `],"unreadable":[`)
+	err = errors.Join(err, e, writeRows(w, enc, r.Unreadable))
+	_, e = io.WriteString(w, "]}\n")
+	return errors.Join(err, e)
+}
+
+func writeRows[T any](w io.Writer, enc *json.Encoder, rows []T) error {
+	for i := range rows {
+		if i > 0 {
+			if _, err := io.WriteString(w, ","); err != nil {
+				return err
+			}
+		}
+		if err := enc.Encode(&rows[i]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // maxReview bounds a stored review, in bytes.
@@ -58,9 +85,59 @@ func LoadReview(ctx context.Context, cfg Config, d digest.Digest) (*Review, erro
 		return nil, err
 	}
 	defer blob.Close()
-	var r Review
-	if err := json.NewDecoder(bufio.NewReader(io.LimitReader(blob, maxReview))).Decode(&r); err != nil {
+	r, err := readReview(json.NewDecoder(bufio.NewReader(io.LimitReader(blob, maxReview))))
+	if err != nil {
 		return nil, fmt.Errorf("reading review %s: %w", d, err)
 	}
-	return &r, nil
+	return r, nil
+}
+
+// readReview reads what write wrote, row by row as well. Parts that it doesn't know
+// are passed over.
+func readReview(dec *json.Decoder) (*Review, error) {
+	var r Review
+	err := expect(dec, '{')
+	for err == nil && dec.More() {
+		var part json.Token
+		if part, err = dec.Token(); err != nil {
+			break
+		}
+		switch part {
+		case "decisions":
+			r.Decisions, err = readRows[image.Decision](dec)
+		case "left":
+			r.Left, err = readRows[snapshot.Left](dec)
+		case "unreadable":
+			r.Unreadable, err = readRows[snapshot.Left](dec)
+		default:
+			err = dec.Decode(new(json.RawMessage))
+		}
+	}
+	if err == nil {
+		err = expect(dec, '}')
+	}
+	return &r, err
+}
+
+func readRows[T any](dec *json.Decoder) (rows []T, err error) {
+	if err := expect(dec, '['); err != nil {
+		return nil, err
+	}
+	for dec.More() {
+		var row T
+		if err := dec.Decode(&row); err != nil {
+			return nil, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, expect(dec, ']')
+}
+
+// expect takes the next token, which has to be the delimiter.
+func expect(dec *json.Decoder, d json.Delim) error {
+	t, err := dec.Token()
+	if err == nil && t != d {
+		err = fmt.Errorf("%v in the place of %v", t, d)
+	}
+	return err
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"iter"
 	"maps"
 	"path"
 	"slices"
@@ -136,6 +135,7 @@ func (s *snapshotter) compose(ctx context.Context) (*lock.Lock, error) {
 			in = append(in, p)
 		}
 	}
+	s.cfg.Progress.Report(snapshot.Event{Stage: "comparing"})
 	trees, err := loadTrees(ctx, s.cfg, packageTrees(in))
 	if err != nil {
 		return nil, err
@@ -154,6 +154,7 @@ func (s *snapshotter) compose(ctx context.Context) (*lock.Lock, error) {
 		return nil, err
 	}
 	plan := image.Diff(base, s.inv, s.opts.Rules, stand)
+	s.inv.Entries = nil // the plan has what is needed of them
 	delta, err := s.fill(ctx, plan, instead)
 	if err != nil {
 		return nil, err
@@ -279,70 +280,52 @@ func (s *snapshotter) owners() snapshot.Owners {
 // fill reads what the plan wants to store and turns it into a delta. Files that may
 // not leave for what is in them, and files that can't be read, stay behind.
 func (s *snapshotter) fill(ctx context.Context, plan *image.Plan, stand map[string]instead) (*image.Delta, error) {
-	if err := s.contents.read(ctx, s.changes(plan.Entries)); err != nil {
+	if err := s.contents.read(ctx, plan.Entries); err != nil {
 		return nil, err
 	}
-	s.contents.known = nil
-	d := &image.Delta{Gone: plan.Gone, Instead: map[string][]byte{}, Entries: make(store.Manifest, 0, len(plan.Entries)+len(stand))}
+	d := &image.Delta{Gone: plan.Gone, Instead: map[string][]byte{}, Entries: plan.Entries[:0]} // the plan's, without a copy
+	left := map[string]image.Leaving{}
 	for _, f := range plan.Entries {
-		if shown, reason, err := s.name(f.Path); reason != "" || err != nil {
-			if err != nil {
-				return nil, err
-			}
-			plan.Leave(f.Path, snapshot.Secret, reason+", in its name")
-			plan.Hide(f.Path, shown)
-			continue
-		}
-		f, reason, err := s.outside(f)
+		f, why, err := s.settle(f)
 		switch {
 		case err != nil:
 			return nil, err
-		case reason != "":
-			plan.Leave(f.Path, snapshot.Secret, reason)
-			continue
-		}
-		if f.Type != snapshot.Regular {
-			d.Entries = append(d.Entries, f)
-			continue
-		}
-		first := f.Path
-		if f.Link != "" {
-			first = f.Link
-		}
-		switch k := s.contents.fresh[first]; {
-		case k.failed != nil:
-			s.inv.Unreadable = append(s.inv.Unreadable, snapshot.Left{Path: f.Path, Reason: k.failed.Error(), Files: 1, Bytes: f.Size})
-			plan.Leave(f.Path, snapshot.Made, "it could not be read: "+k.failed.Error())
-		case k.Reason != "":
-			plan.Leave(f.Path, snapshot.Secret, k.Reason)
+		case why != nil:
+			left[f.Path] = *why
 		default:
-			f.Digest = k.Digest
 			d.Entries = append(d.Entries, f)
 		}
 	}
+	plan.Entries = nil
+	var replaced []snapshot.File
 	for p, i := range stand {
 		d.Entries = append(d.Entries, i.file)
 		d.Instead[p] = i.content
-		plan.Replace(i.file)
+		replaced = append(replaced, i.file)
 	}
-	plan.Entries = nil // the delta's say more
+	plan.Settle(left, replaced)
 	d.Entries.Normalize()
 	return d, nil
 }
 
-// changes are files with what tells whether they were read already, which a plan
-// doesn't hold.
-func (s *snapshotter) changes(files store.Manifest) iter.Seq[snapshot.File] {
-	return func(yield func(snapshot.File) bool) {
-		for _, f := range files {
-			if e, ok := s.inv.Lookup(f.Path); ok {
-				f.Change = e.Change
-			}
-			if !yield(f) {
-				return
-			}
+// settle completes a planned file with its digest, or says why it stays behind.
+func (s *snapshotter) settle(f snapshot.File) (snapshot.File, *image.Leaving, error) {
+	shown, reason, err := s.name(f.Path)
+	if reason != "" || err != nil {
+		return f, &image.Leaving{Class: snapshot.Secret, Reason: reason + ", in its name", Shown: shown}, err
+	}
+	f, reason, err = s.outside(f)
+	if err == nil && reason == "" && f.Type == snapshot.Regular {
+		var failed error
+		if f.Digest, reason, failed = s.contents.of(f); failed != nil {
+			s.inv.Unreadable = append(s.inv.Unreadable, snapshot.Left{Path: f.Path, Reason: failed.Error(), Files: 1, Bytes: f.Size})
+			return f, &image.Leaving{Class: snapshot.Made, Reason: "it could not be read: " + failed.Error()}, nil
 		}
 	}
+	if reason != "" || err != nil {
+		return f, &image.Leaving{Class: snapshot.Secret, Reason: reason}, err
+	}
+	return f, nil, nil
 }
 
 // name looks for secrets in a path, and returns as much of it as may be shown. What
@@ -430,7 +413,7 @@ func (s *snapshotter) publish(ctx context.Context, l *lock.Lock) (*SnapshotResul
 	for _, a := range l.Archives {
 		s.keep = append(s.keep, a.InRelease)
 	}
-	if err := s.contents.remember(s.opts.Address); err != nil {
+	if err := s.contents.remember(); err != nil {
 		return nil, err
 	}
 	rel, added, err := s.cfg.Fleet.AddRelease(s.opts.Target, func(number int, parent Release) ([]byte, error) {

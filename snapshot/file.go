@@ -39,10 +39,14 @@ type File struct {
 	// for root, on a host, and in a finished root.
 	User, Group string
 
-	// Change tells whether a host's file is still the one that was read: device,
-	// inode, size, mtime and ctime to the nanosecond. It is "" in a tree.
-	Change string
+	// Change tells whether a host's file is still the one that was read. It is zero in
+	// a tree, and where a host can't tell.
+	Change Stamp
 }
+
+// Stamp is a short hash of what changes when a file is written to: device, inode,
+// size, mtime and ctime to the nanosecond.
+type Stamp [16]byte
 
 // Same reports whether two entries agree in all that a manifest keeps; the
 // content counts as equal where one of the digests isn't known.

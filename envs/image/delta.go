@@ -169,12 +169,8 @@ func splitLayer(m store.Manifest) (entries store.Manifest, gone []string) {
 }
 
 // apply lays a delta over a base: what is gone goes, then each entry replaces what
-// is there. Every entry's folder has to be one in the result.
-func apply(base store.Manifest, entries store.Manifest, gone []string) (store.Manifest, error) {
-	over := make(map[string]snapshot.File, len(entries))
-	for _, f := range entries {
-		over[f.Path] = f
-	}
+// is there. Every entry's folder has to be one in the result. Both are sorted.
+func apply(base, entries store.Manifest, gone []string) (store.Manifest, error) {
 	dropped := make(map[string]bool, len(gone))
 	for _, p := range gone {
 		dropped[p] = true
@@ -190,7 +186,7 @@ func apply(base store.Manifest, entries store.Manifest, gone []string) (store.Ma
 		if dropped[path.Dir(f.Path)] {
 			dropped[f.Path] = true
 		}
-		g, replaced := over[f.Path]
+		g, replaced := entries.Lookup(f.Path)
 		if replaced && g.Type != snapshot.Dir {
 			dropped[f.Path] = true
 		}

@@ -33,40 +33,48 @@ type Decision struct {
 
 // Plan is what a snapshot will store, before any content was read.
 type Plan struct {
-	Entries   store.Manifest // regular files lack their digest
+	Entries   store.Manifest // regular files lack their digest, and have their stamp
 	Gone      []string
-	Decisions []Decision
+	Decisions []Decision // sorted by path
 }
 
 // Diff decides, from metadata alone, what of a host has to be stored so that the
 // base becomes the host. stand are paths that something else takes the place of;
 // they are never stored as they are.
 func Diff(base *Base, inv *snapshot.Inventory, rules snapshot.Rules, stand map[string]bool) *Plan {
-	d := &differ{base: base, inv: inv, rules: rules, stand: stand, stored: map[string]snapshot.File{}}
-	host := make(map[string]snapshot.Type, len(inv.Entries))
+	d := &differ{base: base, inv: inv, rules: rules, stand: stand}
 	for _, e := range inv.Entries {
-		host[e.Path] = e.Type
 		d.entry(e)
 	}
 	d.wholeGroups()
 	d.parents()
-	d.gone(host)
-	for _, f := range d.stored {
-		d.plan.Entries = append(d.plan.Entries, f)
-	}
+	d.gone()
 	d.plan.Entries.Normalize()
-	slices.SortFunc(d.plan.Decisions, func(a, b Decision) int { return cmp.Compare(a.Path, b.Path) })
+	d.plan.sort()
 	plan := d.plan // without the rest of d, which is as large
 	return &plan
 }
 
+// differ keeps what it stores in the order of paths, and no second copy of a host's
+// entries: there may be hundreds of thousands.
 type differ struct {
-	base   *Base
-	inv    *snapshot.Inventory
-	rules  snapshot.Rules
-	stand  map[string]bool
-	stored map[string]snapshot.File
-	plan   Plan
+	base  *Base
+	inv   *snapshot.Inventory
+	rules snapshot.Rules
+	stand map[string]bool
+	plan  Plan
+}
+
+// store adds entries to the plan, which stays sorted, in place of what it has there.
+func (d *differ) store(more store.Manifest) {
+	byPath := func(a, b snapshot.File) int { return cmp.Compare(a.Path, b.Path) }
+	slices.SortFunc(more, byPath)
+	kept := slices.DeleteFunc(d.plan.Entries, func(f snapshot.File) bool {
+		_, again := more.Lookup(f.Path)
+		return again
+	})
+	d.plan.Entries = append(kept, more...)
+	slices.SortFunc(d.plan.Entries, byPath)
 }
 
 func (d *differ) decide(f snapshot.File, a Action, class snapshot.Class, reason string) {
@@ -92,7 +100,7 @@ func (d *differ) entry(e snapshot.Entry) {
 	if inBase && old.Same(f) && !d.base.Traversed[f.Path] {
 		return
 	}
-	d.stored[f.Path] = f
+	d.plan.Entries = append(d.plan.Entries, f) // the inventory is sorted
 	why := reason(e, old, inBase)
 	if d.base.Traversed[f.Path] && f.Type == snapshot.Symlink {
 		why = "paths of packages lead through it"
@@ -108,7 +116,7 @@ func unspeakable(p string) bool {
 
 // plain is a host's entry as a manifest has it.
 func plain(f snapshot.File) snapshot.File {
-	f.Change, f.User, f.Group = "", "", ""
+	f.User, f.Group = "", ""
 	if f.Type != snapshot.Regular {
 		f.Link, f.Size = "", 0
 	}
@@ -155,7 +163,7 @@ func reason(e snapshot.Entry, old snapshot.File, inBase bool) string {
 // stored: a layer can't link into another.
 func (d *differ) wholeGroups() {
 	groups := map[string]bool{}
-	for _, f := range d.stored {
+	for _, f := range d.plan.Entries {
 		if f.Link != "" {
 			groups[f.Link] = true
 		}
@@ -163,29 +171,34 @@ func (d *differ) wholeGroups() {
 	if len(groups) == 0 {
 		return
 	}
+	var more store.Manifest
 	for _, e := range d.inv.Entries {
-		_, done := d.stored[e.Path]
-		if f := plain(e.File); f.Link != "" && groups[f.Link] && !done && !d.stand[f.Path] && !unspeakable(f.Path) &&
-			e.Class != snapshot.Secret && e.Class != snapshot.Noise {
-			d.stored[f.Path] = f
+		f := plain(e.File)
+		if f.Link == "" || !groups[f.Link] || d.stand[f.Path] || unspeakable(f.Path) ||
+			e.Class == snapshot.Secret || e.Class == snapshot.Noise {
+			continue
+		}
+		if _, done := d.plan.Entries.Lookup(f.Path); !done {
+			more = append(more, f)
 			d.decide(f, Kept, e.Class, "a hard link to a file that is kept")
 		}
 	}
+	d.store(more)
 }
 
 // parents makes sure that what is stored lies in folders.
 func (d *differ) parents() {
-	var missing []snapshot.File
+	var missing store.Manifest
 	have := func(dir string) bool {
-		if f, ok := d.stored[dir]; ok {
+		if f, ok := d.plan.Entries.Lookup(dir); ok {
 			return f.Type == snapshot.Dir
 		}
 		f, ok := d.base.Manifest.Lookup(dir)
 		return ok && f.Type == snapshot.Dir
 	}
 	seen := map[string]bool{}
-	for p := range d.stored {
-		for dir := path.Dir(p); !seen[dir] && !have(dir); dir = path.Dir(dir) {
+	for _, f := range d.plan.Entries {
+		for dir := path.Dir(f.Path); !seen[dir] && !have(dir); dir = path.Dir(dir) {
 			seen[dir] = true
 			f := snapshot.File{Path: dir, Type: snapshot.Dir, Mode: 0o755}
 			if e, ok := d.inv.Lookup(dir); ok && e.Type == snapshot.Dir {
@@ -194,15 +207,15 @@ func (d *differ) parents() {
 			missing = append(missing, f)
 		}
 	}
+	d.store(missing)
 	for _, f := range missing {
-		d.stored[f.Path] = f
 		d.decide(f, Kept, snapshot.State, "the folder of a file that is kept")
 	}
 }
 
 // gone finds what packages bring and the host lacks: the uppermost path of each.
 // What the rules leave on a host is no sign that it is missing there.
-func (d *differ) gone(host map[string]snapshot.Type) {
+func (d *differ) gone() {
 	unread := map[string]bool{}
 	for _, u := range d.inv.Unreadable {
 		unread[u.Path] = true
@@ -214,11 +227,11 @@ func (d *differ) gone(host map[string]snapshot.Type) {
 			away[f.Path] = true
 			continue
 		}
-		if s, ok := d.stored[f.Path]; ok {
+		if s, ok := d.plan.Entries.Lookup(f.Path); ok {
 			away[f.Path] = s.Type != snapshot.Dir
 			continue
 		}
-		if _, there := host[f.Path]; there || d.stand[f.Path] {
+		if _, there := d.inv.Lookup(f.Path); there || d.stand[f.Path] {
 			continue
 		}
 		if unread[f.Path] {
@@ -235,28 +248,30 @@ func (d *differ) gone(host map[string]snapshot.Type) {
 	}
 }
 
-// Leave takes a path out of the plan after all.
-func (p *Plan) Leave(path string, class snapshot.Class, reason string) {
-	for i := range p.Decisions {
-		if d := &p.Decisions[i]; d.Path == path {
-			d.Action, d.Class, d.Reason = Left, class, reason
-		}
-	}
+// Leaving says why a path that was planned stays behind after all.
+type Leaving struct {
+	Class  snapshot.Class
+	Reason string
+	Shown  string // instead of the path, whose name may not leave either; "" for itself
 }
 
-// Hide shows a path of a decision as something else: its name may not leave either.
-func (p *Plan) Hide(path, shown string) {
+// Settle completes the decisions once contents were read: what stays behind after
+// all, by path, and what something else takes the place of.
+func (p *Plan) Settle(left map[string]Leaving, replaced []snapshot.File) {
 	for i := range p.Decisions {
-		if p.Decisions[i].Path == path {
-			p.Decisions[i].Path = shown
+		d := &p.Decisions[i]
+		if l, ok := left[d.Path]; ok {
+			d.Action, d.Class, d.Reason, d.Path = Left, l.Class, l.Reason, cmp.Or(l.Shown, d.Path)
 		}
 	}
+	for _, f := range replaced {
+		p.Decisions = append(p.Decisions, Decision{
+			Path: f.Path, Action: Replaced, Class: snapshot.Secret, Reason: "it may not leave as it is", Size: f.Size,
+		})
+	}
+	p.sort()
 }
 
-// Replace notes that something made takes the place of a file.
-func (p *Plan) Replace(f snapshot.File) {
-	p.Decisions = append(p.Decisions, Decision{
-		Path: f.Path, Action: Replaced, Class: snapshot.Secret, Reason: "it may not leave as it is", Size: f.Size,
-	})
-	slices.SortFunc(p.Decisions, func(a, b Decision) int { return cmp.Compare(a.Path, b.Path) })
+func (p *Plan) sort() {
+	slices.SortStableFunc(p.Decisions, func(a, b Decision) int { return cmp.Compare(a.Path, b.Path) })
 }

@@ -125,15 +125,14 @@ func (b *rootBuilder) make(ctx context.Context, dir string, jobs int) (err error
 		return err
 	}
 	defer b.w.Close()
-	var linked store.Manifest
-	for _, f := range b.manifest {
-		if f.Type != snapshot.Dir {
-			linked = append(linked, f)
-		} else if err := b.w.folder(f.Path); err != nil {
-			return err
+	for i := range b.manifest {
+		if f := &b.manifest[i]; f.Type == snapshot.Dir {
+			if err := b.w.folder(f.Path); err != nil {
+				return err
+			}
 		}
 	}
-	rest, err := b.linkAll(ctx, dir, linked, jobs)
+	rest, err := b.linkAll(ctx, dir, jobs)
 	if err != nil {
 		return err
 	}
@@ -145,9 +144,9 @@ func (b *rootBuilder) make(ctx context.Context, dir string, jobs int) (err error
 	return b.w.finish(b.manifest)
 }
 
-// linkAll hard-links entries out of their trees and returns those that have to be
+// linkAll hard-links all but folders out of their trees and returns what has to be
 // copied: where an owner differs, or the file system won't link.
-func (b *rootBuilder) linkAll(ctx context.Context, dir string, entries store.Manifest, jobs int) (rest store.Manifest, err error) {
+func (b *rootBuilder) linkAll(ctx context.Context, dir string, jobs int) (rest store.Manifest, err error) {
 	trees := make([]*os.File, 0, len(b.trees))
 	defer func() {
 		for _, t := range trees {
@@ -164,7 +163,7 @@ func (b *rootBuilder) linkAll(ctx context.Context, dir string, entries store.Man
 	parts := make([]store.Manifest, jobs)
 	g, ctx := errgroup.WithContext(ctx)
 	for j := range jobs {
-		part := entries[len(entries)*j/jobs : len(entries)*(j+1)/jobs]
+		part := b.manifest[len(b.manifest)*j/jobs : len(b.manifest)*(j+1)/jobs]
 		g.Go(func() (err error) {
 			parts[j], err = b.linkPart(ctx, dir, part, trees)
 			return err
@@ -188,6 +187,9 @@ func (b *rootBuilder) linkPart(ctx context.Context, dir string, entries store.Ma
 	for i, f := range entries {
 		if i%1024 == 0 && ctx.Err() != nil {
 			return nil, ctx.Err()
+		}
+		if f.Type == snapshot.Dir {
+			continue
 		}
 		from := b.source(f.Path)
 		if from.owner && w.chown {

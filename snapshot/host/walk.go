@@ -2,6 +2,8 @@ package host
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -226,16 +228,14 @@ func (w *walk) link(path string, st *unix.Stat_t) string {
 }
 
 // change is what must stay the same for a file to count as unread since.
-func change(st *unix.Stat_t) string {
-	b := make([]byte, 0, 64)
-	for i, n := range [...]uint64{st.Dev, st.Ino, uint64(st.Size), uint64(st.Mtim.Sec), uint64(st.Mtim.Nsec),
+func change(st *unix.Stat_t) snapshot.Stamp {
+	b := make([]byte, 0, 56)
+	for _, n := range [...]uint64{st.Dev, st.Ino, uint64(st.Size), uint64(st.Mtim.Sec), uint64(st.Mtim.Nsec),
 		uint64(st.Ctim.Sec), uint64(st.Ctim.Nsec)} {
-		if i > 0 {
-			b = append(b, '.')
-		}
-		b = strconv.AppendUint(b, n, 36)
+		b = binary.LittleEndian.AppendUint64(b, n)
 	}
-	return string(b)
+	sum := sha256.Sum256(b)
+	return snapshot.Stamp(sum[:len(snapshot.Stamp{})])
 }
 
 func readlink(parent int, name string) (string, error) {

@@ -3,43 +3,32 @@ package main
 import (
 	"bufio"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/mikelolasagasti/xz"
+	"golang.org/x/sync/errgroup"
 )
 
-// decompressAll only decompresses package files, two at a time, with the decoders that
-// stead uses: nothing that unpacks them can be faster.
+// decompressAll only decompresses package files, as many at a time as there are
+// processors, with the decoders that stead uses: nothing that unpacks them can be faster.
 func decompressAll(ctx context.Context, debs []string) error {
-	work := make(chan string)
-	errs := make(chan error, 2)
-	var group sync.WaitGroup
-	for range 2 {
-		group.Go(func() {
-			var first error
-			for deb := range work {
-				if err := decompressOne(deb); err != nil && first == nil {
-					first = fmt.Errorf("%s: %w", deb, err)
-				}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for _, deb := range debs {
+		g.Go(func() error {
+			if err := decompressOne(deb); err != nil {
+				return fmt.Errorf("%s: %w", deb, err)
 			}
-			errs <- first
+			return ctx.Err()
 		})
 	}
-	for _, deb := range debs {
-		if ctx.Err() == nil {
-			work <- deb
-		}
-	}
-	close(work)
-	group.Wait()
-	return errors.Join(ctx.Err(), <-errs, <-errs)
+	return g.Wait()
 }
 
 // decompressOne walks through the members of one .deb, which is an ar archive.

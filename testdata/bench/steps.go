@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -21,13 +22,15 @@ import (
 const (
 	snapshotFirst = "stead snapshot, empty store"
 	snapshotAgain = "stead snapshot, unchanged host"
+	crowdedFirst  = "stead snapshot, and 300,000 small files of the host's own"
+	crowdedAgain  = "stead snapshot, the same again, unchanged"
 	pullCold      = "stead pull, package files at hand"
 	pullLarge     = "stead pull, the same and 1.2 GB of the host's own files"
 	pullTrees     = "stead pull, trees at hand"
 	pullReady     = "stead pull, nothing to do"
 	mmdebstrap    = "mmdebstrap, the same package files"
 	unsynced      = "mmdebstrap, dpkg's syncs off"
-	decompress    = "decompressing the package files, 2 at a time"
+	decompress    = "decompressing the package files, one a processor"
 	untar         = "tar -x of the finished root"
 	steadTrue     = "stead run -- true"
 	runcTrue      = "runc run, true, the same bundle"
@@ -126,7 +129,7 @@ func (b *bench) repository(ctx context.Context) error {
 	names, err := exec.CommandContext(ctx, "dpkg-query", "--admindir="+filepath.Join(b.host, "var/lib/dpkg"),
 		"-W", "-f", "${Package},").Output()
 	b.include = strings.TrimSuffix(string(names), ",")
-	b.title = fmt.Sprintf("A Debian 12 server of %d packages.", len(b.debs))
+	b.title = fmt.Sprintf("A Debian 12 server of %d packages, %d processors.", len(b.debs), runtime.GOMAXPROCS(0))
 	return err
 }
 
@@ -142,7 +145,40 @@ func (b *bench) snapshots(ctx context.Context) error {
 	if err := b.command(ctx, b.dir, b.stead, "snapshot", b.host, "server", "--yes", "--drop", "/opt/big/**"); err != nil {
 		return err
 	}
+	if err := b.crowded(ctx); err != nil {
+		return err
+	}
 	return os.Rename(b.store, b.path("lead"))
+}
+
+// crowded measures a copy of the host with many small files, for the memory it takes.
+func (b *bench) crowded(ctx context.Context) error {
+	const folders, each = 3000, 100
+	host := b.path("crowded")
+	if err := b.command(ctx, b.dir, "cp", "-a", "--sparse=always", b.host, host); err != nil {
+		return err
+	}
+	for i := range folders {
+		dir := filepath.Join(host, fmt.Sprintf("opt/crowd/module-%04d", i))
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		for j := range each {
+			name := filepath.Join(dir, fmt.Sprintf("part-of-it-%03d.dat", j))
+			if err := os.WriteFile(name, fmt.Appendf(nil, "this is file %d of %d\n", j, i), 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	for _, name := range []string{crowdedFirst, crowdedAgain} {
+		err := b.measure(ctx, step{name: name, do: func(ctx context.Context) error {
+			return b.command(ctx, b.dir, b.stead, "snapshot", host, "crowded", "--yes")
+		}})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // finished makes the root once, and a tar of it.
