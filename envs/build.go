@@ -169,24 +169,33 @@ func BuildOne(ctx context.Context, cfg Config, engine runtime.Engine, p *Project
 	if err := run.commands(ctx, build); err != nil {
 		return nil, err
 	}
-	dir, err := os.OpenRoot(view.Dir)
-	if err != nil {
-		return nil, fmt.Errorf("building for %s: %w", rel.Target, err)
-	}
-	defer dir.Close()
 	b = &Built{Dir: filepath.Join(p.Dir, "dist", rel.Target), Log: log.Name()}
-	found, err := collect(ctx, dir, rel.Target, build.Artifacts)
-	var missing *ArtifactError
-	if len(opts.Command) > 0 && errors.As(err, &missing) && missing.Missing {
-		cfg.Progress.Note("building", fmt.Sprintf("%s: pattern %q matches no file: dist/%s stays as it was", rel, missing.Pattern, rel.Target))
-		b.Artifacts = list
-		return b, nil
-	}
+	b.Artifacts, err = run.artifacts(ctx, list, build.Artifacts, len(opts.Command) > 0)
 	if err != nil {
 		return nil, err
 	}
-	b.Artifacts, err = bring(ctx, dir, p.Dir, list, found)
-	return b, err
+	return b, nil
+}
+
+// artifacts brings what the patterns match from the view to dist/. A command of the
+// user's own may make none of it.
+func (b *builder) artifacts(ctx context.Context, list Artifacts, patterns []string, own bool) (Artifacts, error) {
+	dir, err := os.OpenRoot(b.view.Dir)
+	if err != nil {
+		return list, fmt.Errorf("building for %s: %w", list.Target, err)
+	}
+	defer dir.Close()
+	found, err := collect(ctx, dir, list.Target, patterns)
+	var missing *ArtifactError
+	if own && errors.As(err, &missing) && missing.Missing {
+		b.cfg.Progress.Note("building", fmt.Sprintf("%s: pattern %q matches no file: dist/%s stays as it was",
+			b.made.Release, missing.Pattern, list.Target))
+		return list, nil
+	}
+	if err != nil {
+		return list, err
+	}
+	return bring(ctx, dir, b.project.Dir, list, found)
 }
 
 // builder runs the commands of one build.

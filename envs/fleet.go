@@ -27,7 +27,6 @@ type Fleet struct {
 type fleetConfig struct {
 	Remote   string         `toml:"remote,omitempty"`  // where push puts what no archive has
 	Archives []FleetArchive `toml:"archive,omitempty"` // more mirrors of known archives
-	Signers  []string       `toml:"signers,omitempty"` // who may sign: key fingerprints
 }
 
 // FleetArchive names more mirrors of an archive that locks speak of.
@@ -135,9 +134,6 @@ func (f *Fleet) Blobs() string { return filepath.Join(f.dir, "blobs") }
 
 // Remote is where push puts what no archive has; "" means Blobs.
 func (f *Fleet) Remote() string { return f.config.Remote }
-
-// Signers are the fingerprints of those who may sign; none means anybody.
-func (f *Fleet) Signers() []string { return slices.Clone(f.config.Signers) }
 
 // Mirrors are addresses to try before the archive's own.
 func (f *Fleet) Mirrors(uri string) []string {

@@ -56,20 +56,12 @@ func (s *snapshotter) pin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// What an old index names may have moved since: ask the current ones.
 	if moved := unobtained(want, candidates, absent); len(moved) > 0 {
-		debian.Fresh = true
-		fresh, err := debian.Locate(ctx, moved)
+		more, err := s.obtainMoved(ctx, debian, moved, found, absent)
 		if err != nil {
 			return err
 		}
-		more, absentToo, err := s.obtain(ctx, fresh.Candidates)
-		if err != nil {
-			return err
-		}
-		candidates = append(candidates, rename(more, fresh.Archives, found.Archives)...)
-		maps.Copy(absent, absentToo)
-		found.Archives = append(found.Archives, fresh.Archives...)
+		candidates = append(candidates, more...)
 	}
 	if err := s.unpackCandidates(ctx, candidates, absent); err != nil {
 		return err
@@ -98,6 +90,25 @@ func (s *snapshotter) pin(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// obtainMoved asks the current indexes for what an old one names and its archive has
+// moved since. It adds to found and absent.
+func (s *snapshotter) obtainMoved(ctx context.Context, debian archive.Debian, moved []archive.Want,
+	found *archive.Result, absent map[digest.Digest]error) ([]candidate, error) {
+	debian.Fresh = true
+	fresh, err := debian.Locate(ctx, moved)
+	if err != nil {
+		return nil, err
+	}
+	more, absentToo, err := s.obtain(ctx, fresh.Candidates)
+	if err != nil {
+		return nil, err
+	}
+	more = rename(more, fresh.Archives, found.Archives)
+	maps.Copy(absent, absentToo)
+	found.Archives = append(found.Archives, fresh.Archives...)
+	return more, nil
 }
 
 // BrokenArchiveError says that packages may be in an archive that can't be searched

@@ -96,7 +96,7 @@ func readDatabase(ctx context.Context, host Host, readers []Reader, progress Pro
 func wanted(ctx context.Context, host Host, r Reader, root string) (map[string]string, error) {
 	links := map[string]string{}
 	for range maxHops {
-		real := follow(links, root)
+		real := NewLinks(links).follow(root)
 		found, there := map[string]string{}, false
 		err := host.Files(ctx, real, func(f File, err error) error {
 			if f.Path == real && f.Type == Symlink {

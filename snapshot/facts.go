@@ -61,7 +61,7 @@ func facts(ctx context.Context, host Host, inv *Inventory) (Facts, error) {
 func readFacts(ctx context.Context, host Host, inv *Inventory, names []string) (map[string]string, error) {
 	real := map[string][]string{}
 	for _, n := range names {
-		p := follow(inv.Links, n)
+		p := NewLinks(inv.Links).follow(n)
 		real[p] = append(real[p], n)
 	}
 	text := map[string]string{}

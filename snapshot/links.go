@@ -40,6 +40,23 @@ func (l *Links) Path(p string) (string, error) {
 	return join(dir, path.Base(p)), nil
 }
 
+// Locate gives the path under which a host itself has what a package calls p, as Path
+// does; one whose links go in circles is given back as it is.
+func (l *Links) Locate(p string) string {
+	if real, err := l.Path(p); err == nil {
+		return real
+	}
+	return p
+}
+
+// follow is Locate for all of a path, its last element too.
+func (l *Links) follow(p string) string {
+	if real, err := l.Dir(p); err == nil {
+		return real
+	}
+	return p
+}
+
 func (l *Links) dir(p string, hops *int) (string, error) {
 	if p == "." {
 		return ".", nil

@@ -37,11 +37,10 @@ func Take(ctx context.Context, host Host, readers []Reader, rules Rules, progres
 		return nil, err
 	}
 	inv := &Inventory{Database: db, Entries: s.kept, Left: s.left.sorted(), Unreadable: s.unreadable, Links: s.links}
+	links := NewLinks(inv.Links)
 	for i := range db.Packages {
 		for member, p := range db.Packages[i].Records {
-			if real := inv.Resolve(p); real != p {
-				db.Packages[i].Records[member] = real
-			}
+			db.Packages[i].Records[member] = links.Locate(p)
 		}
 	}
 	inv.Facts, err = facts(ctx, host, inv)
@@ -191,22 +190,16 @@ func base(p string) string { return p[strings.LastIndexByte(p, '/')+1:] }
 // with or without the links of a merged /usr, and diversions move files.
 func (s *survey) own() {
 	links := NewLinks(s.links)
-	resolve := func(p string) string {
-		if real, err := links.Path(p); err == nil {
-			return real
-		}
-		return p
-	}
 	moved := map[string]Diversion{}
 	for _, d := range s.db.Diversions {
-		moved[resolve(d.From)] = d
+		moved[links.Locate(d.From)] = d
 	}
 	for i := range s.db.Packages {
 		p := &s.db.Packages[i]
 		for _, f := range p.Files {
-			real := resolve(f)
+			real := links.Locate(f)
 			if d, ok := moved[real]; ok && d.By != p.Name {
-				real = resolve(d.To)
+				real = links.Locate(d.To)
 			}
 			s.owned[real] = true
 			if _, isLink := s.links[real]; isLink {

@@ -162,7 +162,7 @@ func TestTake(t *testing.T) {
 	if r := inv.Database.Packages[0].Records["postinst"]; r != "var/lib/dpkg/info/base.postinst" {
 		t.Errorf("the postinst is at %q", r)
 	}
-	if p := inv.Resolve("opt/pkg/run"); p != "data/opt/pkg/run" {
+	if p := snapshot.NewLinks(inv.Links).Locate("opt/pkg/run"); p != "data/opt/pkg/run" {
 		t.Errorf("opt/pkg/run is %s", p)
 	}
 }

@@ -93,8 +93,13 @@ func (d *Delta) entry(tw *tar.Writer, f snapshot.File, written map[string]bool, 
 		return err
 	}
 	defer r.Close()
-	n, err := io.Copy(tw, io.LimitReader(r, f.Size))
-	if err == nil && n != f.Size {
+	return copyContent(tw, r, f.Size)
+}
+
+// copyContent copies a file's size bytes; less is an error.
+func copyContent(w io.Writer, r io.Reader, size int64) error {
+	_, err := io.CopyN(w, r, size)
+	if err == io.EOF {
 		err = io.ErrUnexpectedEOF
 	}
 	return err

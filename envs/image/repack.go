@@ -145,11 +145,7 @@ func (d dataTar) body(tw *tar.Writer, f snapshot.File, content bool) error {
 		return err
 	}
 	defer r.Close()
-	n, err := io.Copy(tw, io.LimitReader(r, f.Size))
-	if err == nil && n != f.Size {
-		err = io.ErrUnexpectedEOF
-	}
-	return err
+	return copyContent(tw, r, f.Size)
 }
 
 var zeros [64 << 10]byte
