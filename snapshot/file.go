@@ -1,5 +1,7 @@
 package snapshot
 
+import "strings"
+
 // Type is the kind of a file system entry.
 type Type byte
 
@@ -71,4 +73,22 @@ func (f File) Same(g File) bool {
 	default:
 		return true
 	}
+}
+
+// ValidPath reports whether a path is relative, clean and inside its root. "." is
+// the root. Any byte but NUL may occur in a name: this isn't fs.ValidPath, which
+// asks for UTF-8.
+func ValidPath(path string) bool {
+	if path == "." {
+		return true
+	}
+	if path == "" || len(path) > 4096 || strings.IndexByte(path, 0) >= 0 {
+		return false
+	}
+	for name := range strings.SplitSeq(path, "/") {
+		if name == "" || name == "." || name == ".." || len(name) > 255 {
+			return false
+		}
+	}
+	return true
 }

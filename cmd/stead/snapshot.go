@@ -17,7 +17,6 @@ import (
 
 	"github.com/stead-env/stead/envs"
 	"github.com/stead-env/stead/snapshot"
-	"github.com/stead-env/stead/snapshot/host"
 	"github.com/stead-env/stead/snapshot/pkgdb"
 	"github.com/stead-env/stead/snapshot/scrub"
 )
@@ -72,7 +71,7 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 	if address == "" {
 		return usagef("no host given, and target.toml of %s names none: stead snapshot HOST %s", target, target)
 	}
-	h, address, err := openHost(address, w)
+	h, address, err := openHost(ctx, address, w)
 	if err != nil {
 		return err
 	}
@@ -106,22 +105,6 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 	}
 	printSnapshot(g, w, res, time.Since(begun))
 	return nil
-}
-
-// openHost opens the ways to reach a host that there are so far, and returns the
-// address as target.toml keeps it.
-func openHost(address string, w *work) (*host.Dir, string, error) {
-	scheme, _, ok := strings.Cut(address, ":")
-	if _, err := os.Lstat(address); ok && err != nil && !strings.Contains(scheme, "/") {
-		return nil, "", &hintError{fmt.Errorf("opening host %s: hosts by %s can't be read yet", address, scheme),
-			"copy or mount its root, and give the folder"}
-	}
-	abs, err := filepath.Abs(address)
-	if err != nil {
-		return nil, "", err
-	}
-	h, err := host.Folder(abs, w.config.Store.Dir(), w.fleet.Dir())
-	return h, abs, err
 }
 
 // union is a with what of b isn't in it, in order.

@@ -203,7 +203,7 @@ func memberPath(name string) (string, error) {
 	if name == "." || name == "./" {
 		p = "."
 	}
-	if !store.ValidPath(p) {
+	if !snapshot.ValidPath(p) {
 		return "", fmt.Errorf("impossible path %q", name)
 	}
 	return p, nil

@@ -194,7 +194,7 @@ func parseEntry(line string) (f snapshot.File, err error) {
 	if f.Path, err = unquote(field()); err != nil {
 		return f, err
 	}
-	if !ValidPath(f.Path) {
+	if !snapshot.ValidPath(f.Path) {
 		return f, fmt.Errorf("bad path %q", f.Path)
 	}
 	for line != "" {
@@ -234,24 +234,6 @@ func parseAttribute(f *snapshot.File, word string) error {
 		return fmt.Errorf("unknown attribute %q", key)
 	}
 	return err
-}
-
-// ValidPath reports whether a path is relative, clean and inside its root. "." is
-// the root. Any byte but NUL may occur in a name: this isn't fs.ValidPath, which
-// asks for UTF-8.
-func ValidPath(path string) bool {
-	if path == "." {
-		return true
-	}
-	if path == "" || len(path) > 4096 || strings.IndexByte(path, 0) >= 0 {
-		return false
-	}
-	for name := range strings.SplitSeq(path, "/") {
-		if name == "" || name == "." || name == ".." || len(name) > 255 {
-			return false
-		}
-	}
-	return true
 }
 
 // Normalize sorts the entries and names every group of hard links by its first
