@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"strings"
 
 	"github.com/stead-env/stead/snapshot"
 )
@@ -26,7 +25,6 @@ type listing struct {
 	open    []*span // folders around the last record, the root first
 	last    string  // path of the last record that isn't a folder, against repetition
 
-	groups map[inode]string             // names of hard links, by their first
 	xattrs map[string]map[string]string // of the few that have any
 	failed map[string]error             // what could not be read, or not all of it
 }
@@ -49,7 +47,7 @@ func newListing(dir string) (*listing, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &listing{f: f, w: bufio.NewWriterSize(f, 256<<10), folders: map[string]*span{}, groups: map[inode]string{},
+	return &listing{f: f, w: bufio.NewWriterSize(f, 256<<10), folders: map[string]*span{},
 		xattrs: map[string]map[string]string{}, failed: map[string]error{}}, os.Remove(f.Name())
 }
 
@@ -101,18 +99,6 @@ func (l *listing) done() error {
 		return fmt.Errorf("an empty listing")
 	}
 	return l.w.Flush()
-}
-
-// group names a group of hard links by the first of them that the walk met.
-func (l *listing) group(id inode, p string) string {
-	if first, ok := l.groups[id]; ok || len(l.groups) >= maxGroups {
-		if !ok {
-			return fmt.Sprintf("inode:%x:%x", id.dev, id.ino)
-		}
-		return first
-	}
-	l.groups[id] = p
-	return p
 }
 
 // Files answers as snapshot.Host does.
@@ -276,6 +262,3 @@ func decodeFile(r *bufio.Reader) (f snapshot.File, size int64, err error) {
 	f.Change = snapshot.Stamp(body)
 	return f, size, nil
 }
-
-// base is the last element of a path.
-func base(p string) string { return p[strings.LastIndexByte(p, '/')+1:] }
