@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"net/http"
@@ -70,9 +69,13 @@ func (s *snapshotter) pin(ctx context.Context) error {
 	for _, c := range candidates {
 		byWant[c.Want] = append(byWant[c.Want], c)
 	}
+	differs, err := s.compare(ctx, candidates, absent)
+	if err != nil {
+		return err
+	}
 	used := map[string]bool{}
 	for _, p := range installed {
-		pinned, err := s.prove(ctx, p, byWant[wanted(p)], absent, found.Problems)
+		pinned, err := s.prove(ctx, p, byWant[wanted(p)], differs, absent, found.Problems)
 		if err != nil {
 			return err
 		}
@@ -342,90 +345,4 @@ func (s *snapshotter) unpackCandidates(ctx context.Context, all []candidate, abs
 		}
 		return err
 	})
-}
-
-// prove chooses the candidate that is what is installed, or repacks the package.
-func (s *snapshotter) prove(ctx context.Context, p snapshot.Package, candidates []candidate,
-	absent map[digest.Digest]error, problems []*archive.Problem) (lock.Package, error) {
-	why := "no archive of the host has it"
-	if len(problems) > 0 {
-		why = problems[0].Error()
-	}
-	for _, c := range candidates {
-		if err := absent[c.Digest()]; err != nil {
-			why = err.Error()
-			continue
-		}
-		k := pinned(c.Candidate)
-		differs := ""
-		if !isOutside(p.Name) {
-			var err error
-			if differs, err = s.differs(ctx, k, p); err != nil {
-				return k, err
-			}
-		}
-		if differs != "" {
-			why = "the archive's package isn't what is installed: " + differs
-			continue
-		}
-		if !c.held { // nobody else can fetch it
-			s.keep = append(s.keep, k.Digest())
-			s.unheld = append(s.unheld, p.Name)
-		}
-		return s.annotate(k, p), nil
-	}
-	k, err := s.repack(ctx, p)
-	if err != nil {
-		return k, fmt.Errorf("repacking %s: %w", p.Name, err)
-	}
-	s.repacked = append(s.repacked, RepackedPackage{Name: p.Name, Version: p.Version, Reason: why})
-	return s.annotate(k, p), nil
-}
-
-// annotate adds what the host's database says of a package.
-func (s *snapshotter) annotate(k lock.Package, p snapshot.Package) lock.Package {
-	if p.Want != "install" {
-		k.Want = p.Want
-	}
-	if p.State != "installed" {
-		k.State = p.State
-	}
-	if isOutside(p.Name) {
-		k.Rootfs = "out"
-	}
-	return k
-}
-
-// differs says what shows that a package file isn't the one installed.
-func (s *snapshotter) differs(ctx context.Context, k lock.Package, p snapshot.Package) (string, error) {
-	it, ok := s.cfg.Store.Find(store.Trees, image.TreeName(k))
-	if !ok {
-		return "", fmt.Errorf("reading the tree of %s: it is not in the store", k.Name)
-	}
-	m, err := it.Manifest()
-	if err != nil {
-		return "", err
-	}
-	proof := image.Prove(m, p, s.inv)
-	if proof.Differs != "" || len(proof.Unsettled) == 0 {
-		return proof.Differs, nil
-	}
-	var paths []string
-	sums := map[string]string{}
-	for _, f := range proof.Unsettled {
-		paths = append(paths, f.Path)
-		sums[f.Path] = f.Digest
-	}
-	differs := ""
-	err = s.host.Read(ctx, paths, func(p string, r io.Reader, err error) error {
-		if err != nil {
-			return fmt.Errorf("reading /%s: %w", p, err)
-		}
-		sum, err := digest.FromReader(r)
-		if err == nil && sum.Encoded() != sums[p] {
-			differs = "/" + p + " isn't the package's"
-		}
-		return err
-	})
-	return differs, err
 }
