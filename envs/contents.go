@@ -13,11 +13,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stead-env/stead/envs/store"
 	"github.com/stead-env/stead/snapshot"
 )
 
@@ -178,12 +180,8 @@ func (c *contents) read(ctx context.Context, files []snapshot.File) error {
 // fetch reads files from the host, in as many streams as there are jobs.
 func (c *contents) fetch(ctx context.Context, files []*snapshot.File) error {
 	jobs := min(c.cfg.jobs(), max(len(files), 1))
-	for len(c.spools) < jobs {
-		f, err := os.CreateTemp(c.dir, "copies-")
-		if err != nil {
-			return err
-		}
-		c.spools = append(c.spools, &spool{f: f})
+	if err := c.moreSpools(jobs); err != nil {
+		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	for j := range jobs {
@@ -200,6 +198,18 @@ func (c *contents) fetch(ctx context.Context, files []*snapshot.File) error {
 		})
 	}
 	return g.Wait()
+}
+
+// moreSpools makes sure that there are n spools.
+func (c *contents) moreSpools(n int) error {
+	for len(c.spools) < n {
+		f, err := os.CreateTemp(c.dir, "copies-")
+		if err != nil {
+			return err
+		}
+		c.spools = append(c.spools, &spool{f: f})
+	}
+	return nil
 }
 
 // learn takes one file from the host, or the reason why it can't be read.
@@ -276,6 +286,55 @@ func (c *contents) take(ctx context.Context, s *spool, f snapshot.File, r io.Rea
 	default:
 		return sum, reason, nil, nil
 	}
+}
+
+// gather makes sure that contents which were only remembered are there to be stored:
+// all at once, and out of the store's trees where wire says that the host is far.
+func (c *contents) gather(ctx context.Context, files []snapshot.File, made map[string][]byte, wire bool) error {
+	var todo []*snapshot.File
+	for i := range files {
+		f := &files[i]
+		if _, ours := made[f.Path]; !ours && f.Type == snapshot.Regular && c.known[versionOf(*f)].spool == 0 && (f.Link == "" || f.Link == f.Path) {
+			todo = append(todo, f)
+		}
+	}
+	if wire && len(todo) > 0 {
+		stored, err := c.cfg.Store.Contents(ctx)
+		if err != nil {
+			return err
+		}
+		if err := c.moreSpools(1); err != nil {
+			return err
+		}
+		todo = slices.DeleteFunc(todo, func(f *snapshot.File) bool { return c.takeStored(stored, *f) == nil })
+	}
+	c.done, c.total = 0, 0
+	for _, f := range todo {
+		c.total += f.Size
+	}
+	return c.fetch(ctx, todo)
+}
+
+// takeStored copies a content out of the store. Any error means that the host has to
+// be asked.
+func (c *contents) takeStored(stored *store.Contents, f snapshot.File) error {
+	r, err := stored.Open(f.Digest)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	s, v := c.spools[0], versionOf(f)
+	k := c.known[v]
+	k.at = s.end
+	if _, err = io.Copy(s, r); err == nil {
+		err = s.keep()
+	}
+	if err != nil {
+		return errors.Join(err, s.drop(k.at))
+	}
+	k.spool = 1
+	c.known[v] = k
+	return nil
 }
 
 // open opens a file's content for storing it. What was only remembered is read now.

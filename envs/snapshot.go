@@ -26,6 +26,9 @@ type SnapshotOptions struct {
 	Readers []snapshot.Reader
 	Rules   snapshot.Rules
 	Origin  string // lock.Observed where it is ""
+	// Wire says that the host is at the other end of one: what the store has isn't read
+	// from it again.
+	Wire bool
 	// Accept is shown what would leave the host before anything is written to the
 	// fleet; an error ends the snapshot. nil accepts everything.
 	Accept func(*Review) error
@@ -383,6 +386,9 @@ func (s *snapshotter) writeDelta(ctx context.Context, d *image.Delta) (lock.Delt
 			return pinned, nil
 		}
 	}
+	if err := s.gather(ctx, d); err != nil {
+		return pinned, err
+	}
 	s.cfg.Progress.Report(snapshot.Event{Stage: "writing delta"})
 	w, err := st.NewCompressedBlob()
 	if err != nil {
@@ -400,6 +406,18 @@ func (s *snapshotter) writeDelta(ctx context.Context, d *image.Delta) (lock.Delt
 	}
 	pinned.SHA256 = sum.Encoded()
 	return pinned, st.Remember(key, fmt.Sprintf("%s %d", pinned.SHA256, pinned.Size))
+}
+
+// gather brings the contents of a delta together. Of a host at the other end of a wire
+// the release before has most of them.
+func (s *snapshotter) gather(ctx context.Context, d *image.Delta) error {
+	if s.opts.Wire && s.previous != nil && s.cfg.Store.HasBlob(s.previous.Delta.Digest()) {
+		// What can't be unpacked is read from the host.
+		if err := unpackAll(ctx, s.cfg, []unpacking{deltaTree(s.previous.Delta)}, nil); err != nil && ctx.Err() != nil {
+			return err
+		}
+	}
+	return s.contents.gather(ctx, d.Entries, d.Instead, s.opts.Wire)
 }
 
 // publish writes what the release needs beside it, then the release.
