@@ -3,10 +3,12 @@ package envs
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/opencontainers/go-digest"
@@ -20,92 +22,59 @@ import (
 // asked notes which files of a host are read.
 type asked struct {
 	snapshot.Host
+	mu    sync.Mutex
 	paths []string
 }
 
 func (a *asked) Read(ctx context.Context, paths []string, fn func(string, io.Reader, error) error) error {
+	a.mu.Lock()
 	a.paths = append(a.paths, paths...)
+	a.mu.Unlock()
 	return a.Host.Read(ctx, paths, fn)
 }
 
 // What was learned is remembered, and what has to be stored all the same comes out of
 // the store before it comes from the host.
 func TestContents(t *testing.T) {
-	root := t.TempDir()
 	holes := append(bytes.Repeat([]byte{0}, 100_000), 'x')
 	files := map[string][]byte{"etc/a": []byte("a"), "etc/b": []byte("b"), "etc/empty": nil, "etc/holes": append(holes, make([]byte, 50_000)...),
 		"etc/secret": []byte("password = correct-horse-battery\n"), "etc/z": []byte("z")}
-	for p, content := range files {
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, p)), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(root, p), content, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	folder, listed := hostOf(t, files)
 	st, err := store.Open(filepath.Join(t.TempDir(), "store"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer st.Close()
 	storeTree(t, st, "etc/b", files["etc/b"])
-	folder, err := host.Folder(root)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer folder.Close()
 	rules, err := scrub.New(nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var listed []snapshot.File
-	err = folder.Files(t.Context(), "etc", func(f snapshot.File, err error) error {
-		listed = append(listed, f)
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, wire := range []bool{false, true, false} {
+	for _, test := range []struct {
+		wire         bool
+		read, stored []string // from the host: to learn of files, and to store them
+	}{
+		{false, []string{"etc/a", "etc/b", "etc/empty", "etc/holes", "etc/secret", "etc/z"}, nil},
+		{true, nil, []string{"etc/a", "etc/empty", "etc/holes"}},
+		{false, nil, []string{"etc/a", "etc/b", "etc/empty", "etc/holes"}},
+	} {
 		h := &asked{Host: folder}
 		c, err := newContents(Config{Store: st, Jobs: 2}, h, rules, "there")
 		if err != nil {
 			t.Fatal(err)
 		}
-		first := wire == false && !fileExists(c.cache)
 		if err := c.read(t.Context(), listed); err != nil {
 			t.Fatal(err)
 		}
-		if first != (len(h.paths) == len(files)) {
-			t.Errorf("%q are read, first time: %v", h.paths, first)
+		if got := h.sorted(); !slices.Equal(got, test.read) {
+			t.Errorf("%q are read, want %q", got, test.read)
 		}
-		h.paths = nil
-		var kept []snapshot.File
-		for _, f := range listed {
-			if f.Type != snapshot.Regular {
-				continue
-			}
-			sum, reason, err := c.of(f)
-			if err != nil || (reason != "") != (f.Path == "etc/secret") {
-				t.Errorf("%s: %q, %v", f.Path, reason, err)
-			}
-			if f.Digest = sum; reason == "" {
-				kept = append(kept, f)
-			}
-		}
-		if err := c.gather(t.Context(), kept, map[string][]byte{"etc/z": nil}, wire); err != nil {
+		kept := learned(t, c, listed)
+		if err := c.gather(t.Context(), kept, map[string][]byte{"etc/z": nil}, test.wire); err != nil {
 			t.Fatal(err)
 		}
-		slices.Sort(h.paths)
-		want := []string{"etc/a", "etc/b", "etc/empty", "etc/holes"}
-		if wire {
-			want = slices.DeleteFunc(want, func(p string) bool { return p == "etc/b" })
-		}
-		if first {
-			want = nil
-		}
-		if !slices.Equal(h.paths, want) {
-			t.Errorf("to be stored, %q are read, want %q", h.paths, want)
+		if got := h.sorted(); !slices.Equal(got, test.stored) {
+			t.Errorf("to be stored, %q are read, want %q", got, test.stored)
 		}
 		for _, f := range kept {
 			r, err := c.open(t.Context(), f)
@@ -117,18 +86,64 @@ func TestContents(t *testing.T) {
 			}
 			r.Close()
 		}
-		if err := c.remember(); err != nil {
-			t.Fatal(err)
-		}
-		if err := c.close(); err != nil {
+		if err := errors.Join(c.remember(), c.close()); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-func fileExists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
+// sorted are the paths that were read since it was asked last.
+func (a *asked) sorted() []string {
+	paths := a.paths
+	a.paths = nil
+	slices.Sort(paths)
+	return paths
+}
+
+// learned are the regular files that may leave, with their digests.
+func learned(t *testing.T, c *contents, listed []snapshot.File) (kept []snapshot.File) {
+	t.Helper()
+	for _, f := range listed {
+		if f.Type != snapshot.Regular {
+			continue
+		}
+		sum, reason, err := c.of(f)
+		if err != nil || (reason != "") != (f.Path == "etc/secret") {
+			t.Errorf("%s: %q, %v", f.Path, reason, err)
+		}
+		if f.Digest = sum; reason == "" {
+			kept = append(kept, f)
+		}
+	}
+	return kept
+}
+
+// hostOf makes a host of files in etc.
+func hostOf(t *testing.T, files map[string][]byte) (*host.Dir, []snapshot.File) {
+	t.Helper()
+	root := t.TempDir()
+	for p, content := range files {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, p)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, p), content, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	folder, err := host.Folder(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { folder.Close() })
+	var listed []snapshot.File
+	err = folder.Files(t.Context(), "etc", func(f snapshot.File, err error) error {
+		listed = append(listed, f)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return folder, listed
 }
 
 // storeTree publishes a tree with one file.

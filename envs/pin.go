@@ -65,22 +65,12 @@ func (s *snapshotter) pin(ctx context.Context) error {
 	if err := s.unpackCandidates(ctx, candidates, absent); err != nil {
 		return err
 	}
-	byWant := map[archive.Want][]candidate{}
-	for _, c := range candidates {
-		byWant[c.Want] = append(byWant[c.Want], c)
-	}
-	differs, err := s.compare(ctx, candidates, absent)
-	if err != nil {
+	if err := s.prove(ctx, candidates, absent, found.Problems); err != nil {
 		return err
 	}
 	used := map[string]bool{}
-	for _, p := range installed {
-		pinned, err := s.prove(ctx, p, byWant[wanted(p)], differs, absent, found.Problems)
-		if err != nil {
-			return err
-		}
-		used[pinned.Archive] = true
-		s.packages = append(s.packages, pinned)
+	for _, p := range s.packages {
+		used[p.Archive] = true
 	}
 	if n := len(s.unheld); n > 0 {
 		s.cfg.Progress.Note("proving", fmt.Sprintf("%d packages aren't to be had from their archives today, and the fleet keeps them: %s",

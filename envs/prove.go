@@ -16,10 +16,45 @@ import (
 	"github.com/stead-env/stead/snapshot"
 )
 
-// prove chooses the candidate that is what is installed, or repacks the package.
-func (s *snapshotter) prove(ctx context.Context, p snapshot.Package, candidates []candidate, differs map[digest.Digest]string,
-	absent map[digest.Digest]error, problems []*archive.Problem) (lock.Package, error) {
-	why := "no archive of the host has it"
+// prove pins each installed package: to the candidate that is what is installed, else to
+// a file that is built from the host's own.
+func (s *snapshotter) prove(ctx context.Context, candidates []candidate, absent map[digest.Digest]error, problems []*archive.Problem) error {
+	differs, err := s.compare(ctx, candidates, absent)
+	if err != nil {
+		return err
+	}
+	byWant := map[archive.Want][]candidate{}
+	for _, c := range candidates {
+		byWant[c.Want] = append(byWant[c.Want], c)
+	}
+	var unproved []snapshot.Package
+	var at []int
+	for i, p := range s.inv.Database.Packages {
+		k, why := s.choose(p, byWant[wanted(p)], differs, absent, problems)
+		if why != "" {
+			unproved, at = append(unproved, p), append(at, i)
+			s.repacked = append(s.repacked, RepackedPackage{Name: p.Name, Version: p.Version, Reason: why})
+		}
+		s.packages = append(s.packages, k)
+	}
+	repacked, err := s.repackAll(ctx, unproved)
+	if err != nil {
+		return err
+	}
+	for j, k := range repacked {
+		s.packages[at[j]] = k
+	}
+	for i, p := range s.inv.Database.Packages {
+		s.packages[i] = s.annotate(s.packages[i], p)
+	}
+	return nil
+}
+
+// choose takes the candidate that is what is installed; why says what is wrong where
+// there is none.
+func (s *snapshotter) choose(p snapshot.Package, candidates []candidate, differs map[digest.Digest]string,
+	absent map[digest.Digest]error, problems []*archive.Problem) (k lock.Package, why string) {
+	why = "no archive of the host has it"
 	if len(problems) > 0 {
 		why = problems[0].Error()
 	}
@@ -37,14 +72,9 @@ func (s *snapshotter) prove(ctx context.Context, p snapshot.Package, candidates 
 			s.keep = append(s.keep, k.Digest())
 			s.unheld = append(s.unheld, p.Name)
 		}
-		return s.annotate(k, p), nil
+		return k, ""
 	}
-	k, err := s.repack(ctx, p)
-	if err != nil {
-		return k, fmt.Errorf("repacking %s: %w", p.Name, err)
-	}
-	s.repacked = append(s.repacked, RepackedPackage{Name: p.Name, Version: p.Version, Reason: why})
-	return s.annotate(k, p), nil
+	return k, why
 }
 
 // annotate adds what the host's database says of a package.
