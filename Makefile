@@ -16,7 +16,7 @@ programs := ./testdata/exact ./testdata/bench
 .PHONY: build setup check fuzz test demo bench clean
 
 build:
-	go build -trimpath -o bin/stead ./cmd/stead
+	CGO_ENABLED=0 go build -trimpath -o bin/stead ./cmd/stead
 
 setup:
 	@.ci/setup
