@@ -281,11 +281,22 @@ func (c *contents) take(ctx context.Context, s *spool, f snapshot.File, r io.Rea
 		return sum, "", in.err, ctx.Err()
 	case err != nil:
 		return sum, "", nil, fmt.Errorf("reading /%s: %w", f.Path, err)
-	case n.n != f.Size:
+	case n.n != f.Size || changed(f, r):
 		return sum, "", errChanged, nil
 	default:
 		return sum, reason, nil, nil
 	}
+}
+
+// changed reports whether a file isn't the one of the listing any more, where its host
+// can tell: what was read may be two versions of it at once.
+func changed(f snapshot.File, r io.Reader) bool {
+	now, ok := r.(snapshot.Stamped)
+	if !ok || f.Change == (snapshot.Stamp{}) {
+		return false
+	}
+	stamp, err := now.Stamp()
+	return err != nil || stamp != f.Change
 }
 
 // gather makes sure that contents which were only remembered are there to be stored:

@@ -35,7 +35,7 @@ func isOutside(name string) bool {
 // pin finds a package file for each installed package, and proves that it is what
 // is installed. What no archive has is built from the host's own files.
 func (s *snapshotter) pin(ctx context.Context) error {
-	installed := s.inv.Database.Packages
+	installed := s.remaining()
 	want := make([]archive.Want, 0, len(installed))
 	for _, p := range installed {
 		want = append(want, wanted(p))
@@ -83,6 +83,21 @@ func (s *snapshotter) pin(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// remaining are the packages whose files are to be had. Of one that was removed only
+// configuration is left, which is the delta's then: it is locked by name.
+func (s *snapshotter) remaining() []snapshot.Package {
+	var installed []snapshot.Package
+	for _, p := range s.inv.Database.Packages {
+		if p.State == "config-files" {
+			k := lock.Package{Name: p.Name, Version: p.Version, Architecture: p.Architecture, Proof: lock.Listed}
+			s.packages = append(s.packages, s.annotate(k, p))
+			continue
+		}
+		installed = append(installed, p)
+	}
+	return installed
 }
 
 // obtainMoved asks the current indexes for what an old one names and its archive has

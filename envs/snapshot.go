@@ -134,7 +134,7 @@ type snapshotter struct {
 func (s *snapshotter) compose(ctx context.Context) (*lock.Lock, error) {
 	var in []lock.Package
 	for _, p := range s.packages {
-		if p.Rootfs != "out" {
+		if p.Rootfs != "out" && p.Proof != lock.Listed {
 			in = append(in, p)
 		}
 	}

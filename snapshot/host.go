@@ -28,6 +28,12 @@ type Host interface {
 	Live(ctx context.Context) (Live, error)
 }
 
+// Stamped is a content that Read gives of a host that can tell whether it is still
+// the one of the listing: Stamp is the file's as it is now, once the content was read.
+type Stamped interface {
+	Stamp() (Stamp, error)
+}
+
 // Live are the facts that no file of a root holds.
 type Live struct {
 	Kernel string // uname -r

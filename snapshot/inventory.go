@@ -54,6 +54,8 @@ type Left struct {
 	Reason string `json:"reason"`
 	Files  int64  `json:"files"`
 	Bytes  int64  `json:"bytes"`
+
+	named bool // Path is the very path, not the folder around it
 }
 
 // Facts are what a host says of itself. What isn't known is "" or 0.

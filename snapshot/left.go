@@ -7,17 +7,17 @@ import (
 )
 
 const (
-	maxLeft    = 3000 // rows, whatever the size of the host
-	maxSecrets = 1000 // that are named one by one
+	maxLeft  = 3000 // rows, whatever the size of the host
+	maxNamed = 1000 // that are named one by one: secrets, and what is no file
 )
 
 // leftovers sums up what stays behind by folder, the coarser the more folders
 // there are. The result doesn't depend on the order in which paths come.
 type leftovers struct {
-	rows    map[leftKey]*Left
-	depth   int // elements of a folder's path
-	secrets int
-	folded  bool // secrets are summed up as well
+	rows   map[leftKey]*Left
+	depth  int // elements of a folder's path
+	named  int
+	folded bool // what is named one by one is summed up as well
 }
 
 type leftKey struct {
@@ -34,36 +34,35 @@ func (l *leftovers) add(f File, class Class, reason string) {
 	if f.Type == Dir {
 		return
 	}
-	l.put(Left{l.place(f.Path, class), class, reason, 1, f.Size})
-	if class == Secret && !l.folded {
-		if l.secrets++; l.secrets > maxSecrets {
-			l.fold(func(row Left) string {
-				if row.Class == Secret {
-					return l.cut(parent(row.Path))
-				}
-				return row.Path
-			})
+	row := Left{Path: f.Path, Class: class, Reason: reason, Files: 1, Bytes: f.Size, named: isNamed(f, class) && !l.folded}
+	if !row.named {
+		row.Path = l.cut(parent(f.Path))
+	}
+	l.put(row)
+	if row.named {
+		if l.named++; l.named > maxNamed {
 			l.folded = true
+			l.fold(func(row *Left) {
+				if row.named {
+					row.Path, row.named = l.cut(parent(row.Path)), false
+				}
+			})
 		}
 	}
 	for len(l.rows) > maxLeft && l.depth > 0 {
 		l.depth--
-		l.fold(func(row Left) string {
-			if row.Class == Secret && !l.folded {
-				return row.Path
+		l.fold(func(row *Left) {
+			if !row.named {
+				row.Path = l.cut(row.Path)
 			}
-			return l.cut(row.Path)
 		})
 	}
 }
 
-// place is where a path is counted: a secret at itself, anything else at its
-// folder or one further up.
-func (l *leftovers) place(path string, class Class) string {
-	if class == Secret && !l.folded {
-		return path
-	}
-	return l.cut(parent(path))
+// isNamed reports whether what is left has a row of its own: nobody looks for a device
+// or a socket in a sum of files.
+func isNamed(f File, class Class) bool {
+	return class == Secret || class == State && (f.Type == Socket || f.Type == Char || f.Type == Block)
 }
 
 func parent(path string) string {
@@ -99,11 +98,11 @@ func (l *leftovers) put(row Left) {
 }
 
 // fold sums the rows up again under other paths.
-func (l *leftovers) fold(path func(Left) string) {
+func (l *leftovers) fold(change func(*Left)) {
 	old := l.rows
 	l.rows = map[leftKey]*Left{}
 	for _, row := range old {
-		row.Path = path(*row)
+		change(row)
 		l.put(*row)
 	}
 }

@@ -3,6 +3,7 @@ package snapshot
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
@@ -115,6 +116,10 @@ func (s *survey) see(f File, err error) error {
 			return nil
 		}
 	}
+	if !ValidPath(f.Path) {
+		s.unread(f, errors.New("its path is too long"))
+		return s.notBelow(f)
+	}
 	mayOwn := f.Path == "." || s.names[base(f.Path)]
 	if f.Type == Symlink && (mayOwn || strings.Count(f.Path, "/") < nearLinks && len(s.links) < maxNearLinks) {
 		s.links[f.Path] = f.Target
@@ -134,6 +139,14 @@ func (s *survey) see(f File, err error) error {
 		return fmt.Errorf("reading /%s: more than %d entries that could matter", f.Path, maxEntries)
 	}
 	s.kept = append(s.kept, e)
+	return nil
+}
+
+// notBelow ends a listing's way down.
+func (s *survey) notBelow(f File) error {
+	if f.Type == Dir {
+		return fs.SkipDir
+	}
 	return nil
 }
 

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
@@ -102,9 +103,18 @@ type debPackage struct {
 	links map[string]string // hard links: new name, old name
 	conf  []string
 	here  bool // no archive has it
+	later bool // it isn't installed with the others
+
+	arch     string // "" for amd64
+	control  string // further lines
+	postinst string
 }
 
-func (p debPackage) path() string { return "pool/main/" + p.name + "_1.0-1_amd64.deb" }
+func (p debPackage) architecture() string { return cmp.Or(p.arch, "amd64") }
+
+func (p debPackage) path() string {
+	return "pool/main/" + p.name + "_1.0-1_" + p.architecture() + ".deb"
+}
 
 // noise are bytes that no compressor shortens, the same for the same name.
 func noise(name string, n int) string {
@@ -148,6 +158,13 @@ func smallPackages(hello string) []debPackage {
 
 // smallHost makes the host and its archive, or skips.
 func smallHost(t *testing.T) *small {
+	s := newSmall(t, nil)
+	s.must(s.command("reference", "reference-store", "snapshot", s.host, "acme", "--yes"))
+	return s
+}
+
+// newSmall is smallHost with further packages, before any snapshot.
+func newSmall(t *testing.T, more []debPackage) *small {
 	switch {
 	case testing.Short():
 		t.Skip("a host that dpkg installs takes some seconds")
@@ -162,14 +179,13 @@ func smallHost(t *testing.T) *small {
 	s := &small{real: &real{t: t, dir: quickDir(t)}}
 	s.stead, s.host = s.path("stead"), s.path("host")
 	s.must(exec.Command("go", "build", "-trimpath", "-o", s.stead, "."))
-	packages := smallPackages(s.hello())
+	packages := append(smallPackages(s.hello()), more...)
 	for _, p := range packages {
 		s.build(p)
 	}
 	s.serve(packages)
 	s.install(packages)
 	s.age(packages)
-	s.must(s.command("reference", "reference-store", "snapshot", s.host, "acme", "--yes"))
 	return s
 }
 
@@ -224,7 +240,7 @@ func (s *small) write(name, content string) {
 
 // build builds one package under archive/.
 func (s *small) build(p debPackage) {
-	dir := "packages/" + p.name
+	dir := "packages/" + p.name + "_" + p.architecture()
 	for path, content := range p.files {
 		s.write(dir+path, content)
 		if strings.HasPrefix(path, "/usr/bin/") {
@@ -241,8 +257,12 @@ func (s *small) build(p debPackage) {
 			s.t.Fatal(err)
 		}
 	}
-	s.write(dir+"/DEBIAN/control", "Package: "+p.name+"\nVersion: 1.0-1\nArchitecture: amd64\n"+
+	s.write(dir+"/DEBIAN/control", "Package: "+p.name+"\nVersion: 1.0-1\nArchitecture: "+p.architecture()+"\n"+p.control+
 		"Maintainer: Nobody <nobody@mirror.example>\nDescription: "+p.name+"\n")
+	if p.postinst != "" {
+		s.write(dir+"/DEBIAN/postinst", p.postinst)
+		s.must(exec.Command("chmod", "755", s.path(dir, "DEBIAN/postinst")))
+	}
 	if len(p.conf) > 0 {
 		s.write(dir+"/DEBIAN/conffiles", strings.Join(p.conf, "\n")+"\n")
 	}
@@ -255,6 +275,7 @@ func (s *small) build(p debPackage) {
 // serve signs the archive and serves it.
 func (s *small) serve(packages []debPackage) {
 	m := &mirror{files: map[string][]byte{}, asked: map[string]int{}}
+	foreign := ""
 	for _, p := range packages {
 		content, err := os.ReadFile(s.path("archive", p.path()))
 		if err != nil {
@@ -264,14 +285,21 @@ func (s *small) serve(packages []debPackage) {
 			continue
 		}
 		m.files[p.path()] = content
-		m.index += fmt.Sprintf("Package: %s\nVersion: 1.0-1\nArchitecture: amd64\nFilename: %s\nSize: %d\nSHA256: %x\n\n",
-			p.name, p.path(), len(content), sha256.Sum256(content))
+		entry := fmt.Sprintf("Package: %s\nVersion: 1.0-1\nArchitecture: %s\nFilename: %s\nSize: %d\nSHA256: %x\n\n",
+			p.name, p.architecture(), p.path(), len(content), sha256.Sum256(content))
+		if p.architecture() == "amd64" {
+			m.index += entry
+		} else {
+			foreign += entry
+		}
 	}
-	const name = "main/binary-amd64/Packages.xz"
-	index := compressXZ(s.t, m.index)
-	m.files[suiteDir+name] = index
-	release := fmt.Sprintf("Origin: Small\nLabel: Small\nSuite: stable\nCodename: stable\nDate: %s\nArchitectures: amd64\n"+
-		"Components: main\nSHA256:\n %x %d %s\n", written.Format(time.RFC1123), sha256.Sum256(index), len(index), name)
+	release := fmt.Sprintf("Origin: Small\nLabel: Small\nSuite: stable\nCodename: stable\nDate: %s\nArchitectures: amd64 i386\n"+
+		"Components: main\nSHA256:\n", written.Format(time.RFC1123))
+	for arch, text := range map[string]string{"amd64": m.index, "i386": foreign} {
+		name, index := "main/binary-"+arch+"/Packages.xz", compressXZ(s.t, text)
+		m.files[suiteDir+name] = index
+		release += fmt.Sprintf(" %x %d %s\n", sha256.Sum256(index), len(index), name)
+	}
 	config := &packet.Config{Algorithm: packet.PubKeyAlgoEdDSA, Time: func() time.Time { return written.AddDate(-1, 0, 0) }}
 	var err error
 	if m.key, err = openpgp.NewEntity("Archive", "", "archive@mirror.example", config); err != nil {
@@ -328,7 +356,9 @@ func (s *small) install(packages []debPackage) {
 	s.must(exec.Command("dpkg-divert", "--root="+s.host, "--local", "--rename", "--add", "/usr/bin/editor"))
 	args := []string{"--root=" + s.host, "--force-unsafe-io", "--force-architecture", "--install"}
 	for _, p := range packages {
-		args = append(args, s.path("archive", p.path()))
+		if !p.later {
+			args = append(args, s.path("archive", p.path()))
+		}
 	}
 	s.must(exec.Command("dpkg", args...))
 	var key bytes.Buffer

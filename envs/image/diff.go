@@ -137,7 +137,7 @@ func reason(e snapshot.Entry, old snapshot.File, inBase bool) string {
 	case e.Reason != "":
 		return e.Reason
 	case !inBase && e.Class == snapshot.Owned:
-		return "several packages bring it, or it was diverted"
+		return "several packages bring it, it was diverted, or its package was removed"
 	case !inBase:
 		return "in no package"
 	case e.Type != old.Type:

@@ -83,7 +83,21 @@ func (d *Dir) readOne(at *parents, p string, fn func(string, io.Reader, error) e
 		return fn(p, nil, &fs.PathError{Op: "open", Path: "/" + p, Err: err})
 	}
 	defer f.Close()
-	return fn(p, f, nil)
+	return fn(p, opened{f}, nil)
+}
+
+// opened is a file that tells whether it was written to.
+type opened struct{ *os.File }
+
+var _ snapshot.Stamped = opened{}
+
+// Stamp implements snapshot.Stamped.
+func (o opened) Stamp() (snapshot.Stamp, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(o.Fd()), &st); err != nil {
+		return snapshot.Stamp{}, err
+	}
+	return change(&st), nil
 }
 
 var errNotRegular = errors.New("not a regular file")

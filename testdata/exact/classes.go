@@ -62,7 +62,7 @@ func classify(root string, host map[string]entry, planted []secret) (map[string]
 			classes[p] = kept
 		case noise.MatchString(p):
 			classes[p] = optional
-		case made.MatchString(p) && e.kind() != syscall.S_IFSOCK:
+		case made.MatchString(p) && e.kind() != syscall.S_IFSOCK && e.kind() != syscall.S_IFCHR && e.kind() != syscall.S_IFBLK:
 			classes[p] = kept
 		default:
 			classes[p] = optional
