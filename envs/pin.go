@@ -42,7 +42,7 @@ func (s *snapshotter) pin(ctx context.Context) error {
 	}
 	debian := archive.Debian{
 		Host: s.host, Store: s.cfg.Store, Architecture: s.inv.Database.Architecture, Previous: s.previous,
-		Mirrors: s.cfg.Fleet.allMirrors(), Fetch: archive.FetchOptions{Progress: s.cfg.Progress},
+		Mirrors: s.cfg.Fleet.allMirrors(), Pools: s.opts.Pools, Fetch: archive.FetchOptions{Progress: s.cfg.Progress},
 	}
 	found, err := debian.Locate(ctx, want)
 	if err != nil {
@@ -277,7 +277,7 @@ func (s *snapshotter) bring(ctx context.Context, all []candidate) (absent map[di
 			f = c.File()
 			f.URLs = nil
 		}
-		f.URLs = append(f.URLs, c.URLs...)
+		f.URLs = append(f.URLs, c.File().URLs...)
 		files[c.Digest()] = f
 	}
 	var list []archive.File

@@ -13,6 +13,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/stead-env/stead/envs/archive"
 	"github.com/stead-env/stead/envs/image"
 	"github.com/stead-env/stead/envs/lock"
 	"github.com/stead-env/stead/envs/store"
@@ -26,6 +27,7 @@ type SnapshotOptions struct {
 	Readers []snapshot.Reader
 	Rules   snapshot.Rules
 	Origin  string // lock.Observed where it is ""
+	Pools   []archive.Pool
 	// Wire says that the host is at the other end of one: what the store has isn't read
 	// from it again.
 	Wire bool

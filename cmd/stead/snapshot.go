@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stead-env/stead/envs"
+	"github.com/stead-env/stead/envs/archive"
 	"github.com/stead-env/stead/snapshot"
 	"github.com/stead-env/stead/snapshot/pkgdb"
 	"github.com/stead-env/stead/snapshot/scrub"
@@ -25,6 +26,7 @@ type snapshotFlags struct {
 	yes, asJSON bool
 	keep, drop  []string
 	note, title string
+	pools       []string
 }
 
 func newSnapshot(g *globals) *cobra.Command {
@@ -44,6 +46,7 @@ func newSnapshot(g *globals) *cobra.Command {
 	flags.BoolVarP(&f.yes, "yes", "y", false, "accept what would leave the host without asking")
 	flags.StringArrayVar(&f.keep, "keep", nil, "take paths along that match this pattern; kept in target.toml")
 	flags.StringArrayVar(&f.drop, "drop", nil, "leave paths behind that match this pattern; kept in target.toml")
+	flags.StringArrayVar(&f.pools, "pool", nil, "a folder or web address that offers package files before the archives are asked")
 	flags.StringVar(&f.note, "note", "", "a note on this release, kept in target.toml")
 	flags.StringVar(&f.title, "title", "", "what the target is, kept in target.toml")
 	flags.BoolVar(&f.asJSON, "json", false, "answer as JSON")
@@ -81,9 +84,17 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 	if err != nil {
 		return &usageError{err}
 	}
+	var pools []archive.Pool
+	for _, place := range f.pools {
+		p, err := archive.OpenPool(place)
+		if err != nil {
+			return err
+		}
+		pools = append(pools, p)
+	}
 	begun := time.Now()
 	res, err := envs.Snapshot(ctx, w.config, h, envs.SnapshotOptions{Target: target, Address: address,
-		Readers: pkgdb.Readers, Rules: rules, Accept: accept(g, w, f.yes)})
+		Readers: pkgdb.Readers, Rules: rules, Pools: pools, Accept: accept(g, w, f.yes)})
 	w.meter.close()
 	if err != nil {
 		return err

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -40,6 +41,8 @@ type Candidate struct {
 	// HostPath is a file of the host that has the name and size of this one and so
 	// probably its bytes; "" where there is none. See FromHost.
 	HostPath string
+	// Offered are addresses in pools, which are tried before URLs and prove nothing.
+	Offered []string
 }
 
 // Digest is the digest of the package file.
@@ -49,7 +52,7 @@ func (c Candidate) Digest() digest.Digest {
 
 // File is what Fetch needs to know of it.
 func (c Candidate) File() File {
-	return File{Name: c.Name + " " + c.Version, Digest: c.Digest(), Size: c.Size, URLs: c.URLs}
+	return File{Name: c.Name + " " + c.Version, Digest: c.Digest(), Size: c.Size, URLs: slices.Concat(c.Offered, c.URLs)}
 }
 
 // Problem says why one archive could not be searched.

@@ -18,6 +18,7 @@ type Debian struct {
 	// Mirrors are further addresses (http, https, file) of an archive, by the URI that
 	// the host names it by, without a slash at the end.
 	Mirrors map[string][]string
+	Pools   []Pool
 	Offline bool // don't ask the archives themselves
 	// Fresh asks nobody but the archives themselves: for files that are gone from
 	// where an older index had them, and may have moved to another suite.
@@ -45,6 +46,7 @@ func (d Debian) Locate(ctx context.Context, want []Want) (*Result, error) {
 		lists{a},                        // indexes that the host's own apt has fetched
 		current{a},                      // indexes that the archives serve today
 		cache{a},                        // files that the host's own apt has fetched
+		pools{a},                        // files that somebody has put beside
 	}
 	if d.Fresh {
 		places = chain{current{a}}
@@ -56,6 +58,11 @@ func (d Debian) Locate(ctx context.Context, want []Want) (*Result, error) {
 	found.Candidates = distinct(found.Candidates)
 	if err := (cache{a}).mark(ctx, found.Candidates); err != nil {
 		return nil, err
+	}
+	for i, c := range found.Candidates {
+		for _, p := range d.Pools {
+			found.Candidates[i].Offered = append(found.Candidates[i].Offered, p.offers(c)...)
+		}
 	}
 	var before []lock.Archive
 	if d.Previous != nil {
