@@ -27,7 +27,10 @@ type SnapshotOptions struct {
 	Readers []snapshot.Reader
 	Rules   snapshot.Rules
 	Origin  string // lock.Observed where it is ""
-	Pools   []archive.Pool
+	// Architecture is what the host is said to have beside its package database, which
+	// is right where they differ; "" where nothing is said.
+	Architecture string
+	Pools        []archive.Pool
 	// Wire says that the host is at the other end of one: what the store has isn't read
 	// from it again.
 	Wire bool
@@ -76,6 +79,9 @@ func Snapshot(ctx context.Context, cfg Config, host snapshot.Host, opts Snapshot
 	inv, err := snapshot.Take(ctx, host, opts.Readers, opts.Rules, cfg.Progress)
 	if err != nil {
 		return nil, err
+	}
+	if said, known := opts.Architecture, inv.Facts.Architecture; said != "" && known != "" && said != known {
+		cfg.Progress.Note("listing", fmt.Sprintf("the host is said to be %s, and its packages are %s", said, known))
 	}
 	s := &snapshotter{cfg: cfg, host: host, opts: opts, inv: inv, previous: previous}
 	if s.contents, err = newContents(cfg, host, opts.Rules, opts.Address); err != nil {

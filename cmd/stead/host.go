@@ -21,7 +21,9 @@ type openedHost interface {
 // schemes are the ways to reach a host, by what stands before the colon of its
 // address. Each gets what follows the colon, and returns the address as target.toml
 // keeps it.
-var schemes = map[string]func(ctx context.Context, rest string, w *work) (openedHost, string, error){}
+var schemes = map[string]func(ctx context.Context, rest string, w *work) (openedHost, string, error){
+	"image": openImage,
+}
 
 // openHost opens a host by its address: a folder, or SCHEME:REST.
 func openHost(ctx context.Context, address string, w *work) (openedHost, string, error) {

@@ -129,6 +129,7 @@ func TestReal(t *testing.T) {
 		}
 	}
 	sub("snapshot", testSnapshot)
+	sub("image", testImage)
 	sub("pull", testPull)
 	sub("secrets", testSecrets)
 	sub("run", testRun)

@@ -35,12 +35,14 @@ func newSnapshot(g *globals) *cobra.Command {
 		Use:   "snapshot [HOST] TARGET",
 		Short: "Take a snapshot of a host as the next release of a target",
 		Long: "snapshot reads a host, finds each of its packages in the archives, and adds a release to the fleet:\n" +
-			"a lock, and as a delta what the host has beyond its packages. HOST is / or the folder of a root; the\n" +
-			"one of the last snapshot when left out. Nothing is written to the host. A host that didn't change\n" +
+			"a lock, and as a delta what the host has beyond its packages. HOST is / or the folder of a root, or\n" +
+			"image:FILE for an OCI layout or what docker save writes (image:FILE#TAG, #linux/arm64 or #DIGEST for\n" +
+			"one of several images in it); the one of the last snapshot when left out. Nothing is written to the host. A host that didn't change\n" +
 			"makes no release.",
-		Example: "  stead snapshot / acme\n  stead snapshot /srv/acme-root acme --yes --drop '/opt/licenses/**'",
-		Args:    cobra.RangeArgs(1, 2),
-		RunE:    func(cmd *cobra.Command, args []string) error { return runSnapshot(cmd.Context(), g, f, args) },
+		Example: "  stead snapshot / acme\n  stead snapshot /srv/acme-root acme --yes --drop '/opt/licenses/**'\n" +
+			"  stead snapshot image:acme.tar#1.2 acme",
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error { return runSnapshot(cmd.Context(), g, f, args) },
 	}
 	flags := cmd.Flags()
 	flags.BoolVarP(&f.yes, "yes", "y", false, "accept what would leave the host without asking")
@@ -94,7 +96,8 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 	}
 	begun := time.Now()
 	res, err := envs.Snapshot(ctx, w.config, h, envs.SnapshotOptions{Target: target, Address: address,
-		Readers: pkgdb.Readers, Rules: rules, Pools: pools, Accept: accept(g, w, f.yes)})
+		Readers: pkgdb.Readers, Rules: rules, Pools: pools, Accept: accept(g, w, f.yes),
+		Architecture: architectureOf(h)})
 	w.meter.close()
 	if err != nil {
 		return err
