@@ -48,6 +48,9 @@ func newApt(d Debian) *apt {
 	a := &apt{Debian: d, searched: make(map[string]bool), listed: make(map[string]bool),
 		keyring: make(map[string]openpgp.EntityList), unread: make(map[string]error)}
 	a.files = newHostFiles(d.Host, a.note)
+	if a.Fetch.Pacer == nil {
+		a.Fetch.Pacer = NewPacer(d.Snapshots)
+	}
 	return a
 }
 
@@ -309,7 +312,7 @@ func (a *apt) candidates(ctx context.Context, s source, rel *release, hits []hit
 	var out []Candidate
 	for _, h := range hits {
 		c := Candidate{Want: h.Want, Archive: from, Path: h.path, Size: h.size, SHA256: h.sha256,
-			URLs: URLs(from, h.path, a.mirrors(s))}
+			URLs: URLs(from, h.path, append(a.mirrors(s), SnapshotTrees(from, a.Snapshots)...))}
 		if dir, ok := s.local(); ok {
 			file, err := a.files.resolve(ctx, dir+"/"+h.path)
 			if err != nil {

@@ -43,6 +43,9 @@ type Candidate struct {
 	HostPath string
 	// Offered are addresses in pools, which are tried before URLs and prove nothing.
 	Offered []string
+	// Snapshot says that URLs are of an archive of snapshots, which drops nothing and
+	// was asked already.
+	Snapshot bool
 }
 
 // Digest is the digest of the package file.
@@ -69,7 +72,7 @@ type Problem struct {
 }
 
 func (p *Problem) Error() string {
-	return fmt.Sprintf("searching %s of %s %s: %v", p.Place, p.URI, p.Suite, p.Err)
+	return fmt.Sprintf("searching %s of %s: %v", p.Place, strings.TrimSpace(p.URI+" "+p.Suite), p.Err)
 }
 
 func (p *Problem) Unwrap() error { return p.Err }
@@ -144,29 +147,26 @@ func distinct(cands []Candidate) (out []Candidate) {
 }
 
 // previous answers from the lock of the release before.
-type previous struct {
-	lock    *lock.Lock
-	mirrors map[string][]string
-}
+type previous struct{ Debian }
 
 func (p previous) Locate(_ context.Context, want []Want) (Found, error) {
-	if p.lock == nil {
+	if p.Previous == nil {
 		return Found{}, nil
 	}
-	archives := make(map[string]lock.Archive, len(p.lock.Archives))
-	for _, a := range p.lock.Archives {
+	archives := make(map[string]lock.Archive, len(p.Previous.Archives))
+	for _, a := range p.Previous.Archives {
 		archives[a.Name] = a
 	}
 	wanted := set(want)
 	var found Found
-	for _, k := range p.lock.Packages {
+	for _, k := range p.Previous.Packages {
 		w := Want{k.Name, k.Version, k.Architecture}
 		a, ok := archives[k.Archive]
 		if !wanted[w] || !ok || k.Proof != lock.Exact {
 			continue
 		}
 		c := Candidate{Want: w, Archive: a, Path: k.Path, Size: k.Size, SHA256: k.SHA256,
-			URLs: URLs(a, k.Path, p.mirrors[a.URI])}
+			URLs: URLs(a, k.Path, slices.Concat(p.Mirrors[a.URI], SnapshotTrees(a, p.Snapshots))), Snapshot: IsSnapshot(a, k.Path)}
 		if dir, ok := (source{uri: a.URI}).local(); ok {
 			c.HostPath = path.Join(dir, k.Path)
 		}

@@ -56,6 +56,11 @@ func (c current) search(ctx context.Context, s source, want []Want) ([]Candidate
 	if err != nil {
 		return nil, err
 	}
+	return c.searchRelease(ctx, s, rel, want)
+}
+
+// searchRelease is search with the signed file at hand.
+func (c current) searchRelease(ctx context.Context, s source, rel *release, want []Want) ([]Candidate, error) {
 	stems := c.stems(s, rel, want)
 	if len(stems) == 0 {
 		return nil, errors.New("its InRelease lists no index of packages with a SHA-256 digest for this host")
@@ -146,18 +151,24 @@ func (m *memory) Reset() error { m.Buffer.Reset(); return nil }
 
 // overNetwork gets a small file whose digest nobody knows beforehand.
 func (c current) overNetwork(ctx context.Context, url string) ([]byte, error) {
-	opts := c.Fetch
-	opts.Progress = func(e snapshot.Event) { // notes alone: how much is to come isn't known
-		if e.Note != "" {
-			c.Fetch.Progress.Report(e)
-		}
-	}
 	var m memory
-	t := &transfer{fetcher: newFetcher(opts, &c.hosts), name: path.Base(url), url: url, size: -1, limit: maxRelease, sink: &m}
+	t := &transfer{fetcher: newFetcher(c.quiet(), &c.hosts), name: path.Base(url), url: url, size: -1, limit: maxRelease, sink: &m}
 	if err := t.run(ctx); err != nil {
 		return nil, fmt.Errorf("fetching %s: %w", redact(url), err)
 	}
 	return m.Bytes(), nil
+}
+
+// quiet are the options of transfers that tell notes alone: how much is to come isn't
+// known.
+func (a *apt) quiet() FetchOptions {
+	opts := a.Fetch
+	opts.Progress = func(e snapshot.Event) {
+		if e.Note != "" {
+			a.Fetch.Progress.Report(e)
+		}
+	}
+	return opts
 }
 
 // index searches one index, in the best compression that there is.

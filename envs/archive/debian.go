@@ -19,7 +19,10 @@ type Debian struct {
 	// the host names it by, without a slash at the end.
 	Mirrors map[string][]string
 	Pools   []Pool
-	Offline bool // don't ask the archives themselves
+	// Snapshots are addresses (http, https) of snapshot archives: they keep every file
+	// that Debian's archives ever had. See CheckSnapshots.
+	Snapshots []string
+	Offline   bool // don't ask the archives themselves
 	// Fresh asks nobody but the archives themselves: for files that are gone from
 	// where an older index had them, and may have moved to another suite.
 	Fresh bool
@@ -42,11 +45,12 @@ type Result struct {
 func (d Debian) Locate(ctx context.Context, want []Want) (*Result, error) {
 	a := newApt(d)
 	places := chain{
-		previous{d.Previous, d.Mirrors}, // what was proved once stays proved
-		lists{a},                        // indexes that the host's own apt has fetched
-		current{a},                      // indexes that the archives serve today
-		cache{a},                        // files that the host's own apt has fetched
-		pools{a},                        // files that somebody has put beside
+		previous{d}, // what was proved once stays proved
+		lists{a},    // indexes that the host's own apt has fetched
+		current{a},  // indexes that the archives serve today
+		cache{a},    // files that the host's own apt has fetched
+		pools{a},    // files that somebody has put beside
+		old{a},      // every file that an archive ever had
 	}
 	if d.Fresh {
 		places = chain{current{a}}

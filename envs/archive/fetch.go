@@ -35,6 +35,7 @@ type FetchOptions struct {
 	Attempts int           // of one URL without getting further; 5
 	Backoff  time.Duration // before the second attempt, then doubled each time; 500 ms
 	Client   *http.Client  // nil: one that honors the proxies of the environment
+	Pacer    *Pacer        // for the servers that want to be asked slowly
 	Progress snapshot.Progress
 }
 

@@ -115,26 +115,63 @@ func (t *transfer) run(ctx context.Context) error {
 		return t.finish(t.copyFile())
 	}
 	failures, best := 0, int64(0)
+	server := t.opts.Pacer.server(t.url)
 	for {
 		// Every transfer under way may fail as often as it is allowed to.
-		if failures == 0 && t.hosts.count(t.url) >= t.opts.Attempts {
+		if server == nil && failures == 0 && t.hosts.count(t.url) >= t.opts.Attempts {
 			return errors.New("its server does not answer")
 		}
-		err := t.finish(t.attempt(ctx))
+		out, err := t.paced(ctx, server)
 		var b *brief
-		if err == nil || ctx.Err() != nil || !errors.As(err, &b) {
+		if err == nil || ctx.Err() != nil || errors.As(err, new(*PaceError)) || !errors.As(err, &b) {
 			return err
 		}
 		if t.sink.Size() >= best+headway {
 			failures, best = 0, t.sink.Size()
 		}
-		if failures++; failures >= t.opts.Attempts {
+		if out.count {
+			failures++
+		}
+		if failures >= t.attempts(server, err) {
 			return fmt.Errorf("%w (%d attempts)", b.err, failures)
 		}
-		if err := t.pause(ctx, failures, err); err != nil {
+		if !out.alone {
+			continue // begin waits
+		}
+		if err := t.pause(ctx, max(failures, 1), err); err != nil {
 			return err
 		}
 	}
+}
+
+// paced makes one attempt, when the server's pace allows it.
+func (t *transfer) paced(ctx context.Context, server *pace) (outcome, error) {
+	if server == nil {
+		return outcome{alone: true, count: true}, t.finish(t.attempt(ctx))
+	}
+	v, err := server.begin(ctx)
+	if err != nil {
+		return outcome{}, err
+	}
+	err = t.finish(t.attempt(ctx))
+	out := server.end(ctx, v, err)
+	if out.note != "" {
+		t.opts.Progress.Note("fetching", out.note)
+	}
+	if out.err != nil {
+		err = out.err
+	}
+	return out, err
+}
+
+// attempts is how often a transfer may fail. A paced server that refuses, or cuts the
+// line, says nothing about the file.
+func (t *transfer) attempts(server *pace, err error) int {
+	var status *StatusError
+	if server == nil || errors.As(err, &status) && !isRefusal(status.Code) {
+		return t.opts.Attempts
+	}
+	return max(t.opts.Attempts, maxRefusals)
 }
 
 // finish checks what came. Wrong bytes that came in pieces get another attempt as
