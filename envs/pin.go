@@ -44,7 +44,10 @@ func (s *snapshotter) pin(ctx context.Context) error {
 		Host: s.host, Store: s.cfg.Store, Architecture: s.inv.Database.Architecture, Previous: s.previous,
 		Mirrors: s.cfg.Fleet.allMirrors(), Pools: s.opts.Pools, Fetch: archive.FetchOptions{Progress: s.cfg.Progress},
 	}
-	found, err := debian.Locate(ctx, want)
+	found, err := s.opts.listed, error(nil)
+	if found == nil {
+		found, err = debian.Locate(ctx, want)
+	}
 	if err != nil {
 		return err
 	}
@@ -222,6 +225,9 @@ func (s *snapshotter) reachable(ctx context.Context, all []archive.Candidate) ([
 	if s.previous != nil {
 		for _, p := range s.previous.Packages {
 			p.Want, p.State, p.Rootfs = "", "", ""
+			if p.Proof == lock.Listed {
+				p.Proof = lock.Exact // as pinned has it
+			}
 			before[p] = !store.Folder{Dir: s.cfg.Fleet.Blobs()}.Has(p.Digest())
 		}
 	}

@@ -88,6 +88,9 @@ func (s *snapshotter) annotate(k lock.Package, p snapshot.Package) lock.Package 
 	if isOutside(p.Name) {
 		k.Rootfs = "out"
 	}
+	if s.opts.listed != nil {
+		k.Proof = lock.Listed
+	}
 	return k
 }
 

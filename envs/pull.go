@@ -92,7 +92,7 @@ type puller struct {
 func (p *puller) packages() []lock.Package {
 	var in []lock.Package
 	for _, k := range p.lock.Packages {
-		if k.Rootfs != "out" && k.Proof != lock.Listed {
+		if k.Rootfs != "out" && k.HasFile() {
 			in = append(in, k)
 		}
 	}

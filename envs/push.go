@@ -56,7 +56,7 @@ func ownBlobs(l *lock.Lock) []digest.Digest {
 		blobs = append(blobs, a.InRelease)
 	}
 	for _, p := range l.Packages {
-		if p.Archive == "" && p.Proof != lock.Listed {
+		if p.Archive == "" && p.HasFile() {
 			blobs = append(blobs, p.Digest())
 		}
 	}

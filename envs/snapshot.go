@@ -38,6 +38,8 @@ type SnapshotOptions struct {
 	// fleet; an error ends the snapshot. nil accepts everything.
 	Accept func(*Review) error
 	Now    time.Time
+
+	listed *archive.Result // the files of all packages, known by name and version only
 }
 
 // SnapshotResult is what a snapshot came to.
@@ -57,6 +59,8 @@ type SnapshotResult struct {
 	// more: their files are in the fleet.
 	Unheld []string        `json:"unheld"`
 	Sole   []digest.Digest `json:"sole"` // blobs that exist only in this store
+	// Changes are the packages of a list that differ from the release before.
+	Changes []Change `json:"changes,omitempty"`
 }
 
 // RepackedPackage is a package that was built from the host's own files.
@@ -142,7 +146,7 @@ type snapshotter struct {
 func (s *snapshotter) compose(ctx context.Context) (*lock.Lock, error) {
 	var in []lock.Package
 	for _, p := range s.packages {
-		if p.Rootfs != "out" && p.Proof != lock.Listed {
+		if p.Rootfs != "out" && p.HasFile() {
 			in = append(in, p)
 		}
 	}

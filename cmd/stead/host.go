@@ -23,6 +23,7 @@ type openedHost interface {
 // keeps it.
 var schemes = map[string]func(ctx context.Context, rest string, w *work) (openedHost, string, error){
 	"image": openImage,
+	"list":  openList,
 }
 
 // openHost opens a host by its address: a folder, or SCHEME:REST.

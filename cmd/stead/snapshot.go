@@ -27,6 +27,7 @@ type snapshotFlags struct {
 	keep, drop  []string
 	note, title string
 	pools       []string
+	list        listFlags
 }
 
 func newSnapshot(g *globals) *cobra.Command {
@@ -37,8 +38,9 @@ func newSnapshot(g *globals) *cobra.Command {
 		Long: "snapshot reads a host, finds each of its packages in the archives, and adds a release to the fleet:\n" +
 			"a lock, and as a delta what the host has beyond its packages. HOST is / or the folder of a root, or\n" +
 			"image:FILE for an OCI layout or what docker save writes (image:FILE#TAG, #linux/arm64 or #DIGEST for\n" +
-			"one of several images in it); the one of the last snapshot when left out. Nothing is written to the host. A host that didn't change\n" +
-			"makes no release.",
+			"one of several images in it), or list:FILE for what dpkg -l or dpkg-query -W wrote, of which the\n" +
+			"packages are installed in a container here; the one of the last snapshot when left out. Nothing is\n" +
+			"written to the host. A host that didn't change makes no release.",
 		Example: "  stead snapshot / acme\n  stead snapshot /srv/acme-root acme --yes --drop '/opt/licenses/**'\n" +
 			"  stead snapshot image:acme.tar#1.2 acme",
 		Args: cobra.RangeArgs(1, 2),
@@ -49,6 +51,7 @@ func newSnapshot(g *globals) *cobra.Command {
 	flags.StringArrayVar(&f.keep, "keep", nil, "take paths along that match this pattern; kept in target.toml")
 	flags.StringArrayVar(&f.drop, "drop", nil, "leave paths behind that match this pattern; kept in target.toml")
 	flags.StringArrayVar(&f.pools, "pool", nil, "a folder or web address that offers package files before the archives are asked")
+	f.list.add(flags)
 	flags.StringVar(&f.note, "note", "", "a note on this release, kept in target.toml")
 	flags.StringVar(&f.title, "title", "", "what the target is, kept in target.toml")
 	flags.BoolVar(&f.asJSON, "json", false, "answer as JSON")
@@ -95,7 +98,7 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 		pools = append(pools, p)
 	}
 	begun := time.Now()
-	res, err := envs.Snapshot(ctx, w.config, h, envs.SnapshotOptions{Target: target, Address: address,
+	res, err := takeSnapshot(ctx, w, h, f, envs.SnapshotOptions{Target: target, Address: address,
 		Readers: pkgdb.Readers, Rules: rules, Pools: pools, Accept: accept(g, w, f.yes),
 		Architecture: architectureOf(h)})
 	w.meter.close()
@@ -189,6 +192,7 @@ func printReview(g *globals, r *envs.Review) {
 }
 
 func printSnapshot(g *globals, w *work, res *envs.SnapshotResult, took time.Duration) {
+	printListChanges(g, res.Changes)
 	for _, p := range res.Repacked {
 		fmt.Fprintf(g.stderr, "repacked %s %s: %s\n", clean(p.Name), clean(p.Version), clean(p.Reason))
 	}

@@ -20,7 +20,7 @@ import (
 // Want names one installed package whose file is looked for.
 type Want struct {
 	Name         string
-	Version      string
+	Version      string // "" asks for every version that an index has
 	Architecture string // "amd64", "all"
 }
 
@@ -162,7 +162,7 @@ func (p previous) Locate(_ context.Context, want []Want) (Found, error) {
 	for _, k := range p.Previous.Packages {
 		w := Want{k.Name, k.Version, k.Architecture}
 		a, ok := archives[k.Archive]
-		if !wanted[w] || !ok || k.Proof != lock.Exact {
+		if !wanted[w] || !ok || !k.HasFile() || k.Proof == lock.Repacked {
 			continue
 		}
 		c := Candidate{Want: w, Archive: a, Path: k.Path, Size: k.Size, SHA256: k.SHA256,

@@ -225,7 +225,7 @@ func scanPackages(ctx context.Context, r io.Reader, want map[Want]bool) (hits []
 // hit makes sense of a stanza; ok is false where it isn't wanted or is malformed.
 func (r *record) hit(want map[Want]bool) (h hit, ok bool) {
 	h.Want = Want{string(r.name), string(r.version), string(r.arch)}
-	if !want[h.Want] {
+	if !want[h.Want] && !want[Want{h.Name, "", h.Architecture}] {
 		return h, false
 	}
 	size, err := strconv.ParseInt(string(r.size), 10, 64)

@@ -92,6 +92,10 @@ type Package struct {
 	Rootfs       string `toml:"rootfs,omitempty"` // "out": locked, not put into the root filesystem
 }
 
+// HasFile reports whether the package is pinned to a file, and not only named: of one
+// that was removed from a host its configuration may be left.
+func (p Package) HasFile() bool { return p.SHA256 != "" }
+
 // Digest is the digest of the package file.
 func (p Package) Digest() digest.Digest {
 	return digest.NewDigestFromEncoded(digest.SHA256, p.SHA256)

@@ -160,7 +160,7 @@ func (p Package) validate(archives map[string]bool) error {
 	switch {
 	case p.Name == "" || p.Version == "":
 		return errors.New("name or version is missing")
-	case p.Proof == Listed:
+	case p.Proof == Listed && p.SHA256 == "" && p.Archive == "":
 		return nil
 	case p.Digest().Validate() != nil:
 		return fmt.Errorf("%q is no SHA-256", p.SHA256)
