@@ -92,4 +92,7 @@ type Inventory struct {
 	Left []Left
 	// Unreadable are paths that could not be read, with the reason.
 	Unreadable []Left
+
+	hidden map[string]bool // files, as hard links name them, that may not leave
+	people people
 }

@@ -107,7 +107,9 @@ func (l *leftovers) fold(change func(*Left)) {
 	}
 }
 
-func (l *leftovers) sorted() []Left {
+// sorted are the rows under the paths that may be shown.
+func (l *leftovers) sorted(shown func(path string) string) []Left {
+	l.fold(func(row Left) string { return shown(row.Path) })
 	var all []Left
 	for _, row := range l.rows {
 		all = append(all, *row)

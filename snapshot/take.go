@@ -37,7 +37,17 @@ func Take(ctx context.Context, host Host, readers []Reader, rules Rules, progres
 	if err := s.settle(ctx, host); err != nil {
 		return nil, err
 	}
-	inv := &Inventory{Database: db, Entries: s.kept, Left: s.left.sorted(), Unreadable: s.unreadable, Links: s.links}
+	if h, ok := host.(Summed); ok {
+		for _, row := range h.Summed() {
+			s.left.put(row)
+		}
+	}
+	inv := &Inventory{Database: db, Entries: s.kept, Unreadable: s.unreadable, Links: s.links, hidden: s.hidden}
+	if inv.people, err = readPeople(ctx, host, rules, inv); err != nil {
+		return nil, err
+	}
+	inv.Left = s.left.sorted(inv.people.shown)
+	inv.people.hide(inv.Unreadable, func(p string) bool { return s.owned[p] })
 	links := NewLinks(inv.Links)
 	for i := range db.Packages {
 		for member, p := range db.Packages[i].Records {
@@ -225,13 +235,16 @@ func (s *survey) own() {
 	}
 }
 
+// HardLinked is the reason for files that stay behind for another of their names.
+const HardLinked = "a hard link to a file that may not leave"
+
 // settle gives each candidate its class, leaves those that are not kept, and adds
 // the folders around the others.
 func (s *survey) settle(ctx context.Context, host Host) error {
 	kept := s.kept[:0]
 	for _, e := range s.kept {
 		if s.hidden[e.Link] && e.Class != Secret && !s.replaced(&e) {
-			e.Class, e.Reason = Secret, "a hard link to a file that may not leave"
+			e.Class, e.Reason = Secret, HardLinked
 		}
 		if s.decide(&e) {
 			kept = append(kept, e)
