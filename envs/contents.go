@@ -42,6 +42,9 @@ type contents struct {
 	failed  map[version]error
 	done    int64
 	total   int64
+	// original gives the content of a file that is as its package brought it, where the
+	// host didn't send it; nil while packages aren't laid out.
+	original func(ctx context.Context, f snapshot.File) (io.ReadCloser, error)
 }
 
 // version names a file as it was at one time, by a hash of its path and change stamp:
@@ -217,7 +220,14 @@ func (c *contents) learn(ctx context.Context, job int, f snapshot.File, r io.Rea
 	s := c.spools[job]
 	k := content{at: s.end, now: true}
 	var reason string
-	if failed == nil {
+	if failed != nil {
+		var own io.ReadCloser
+		if own, reason, failed = c.elsewhere(ctx, f, failed); own != nil {
+			defer own.Close()
+			r = own
+		}
+	}
+	if failed == nil && reason == "" {
 		if k.sha256, reason, failed, err = c.take(ctx, s, f, r); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -47,6 +48,9 @@ func (s *snapshotter) repackAll(ctx context.Context, packages []snapshot.Package
 	if err := s.contents.read(ctx, files); err != nil {
 		return nil, err
 	}
+	if err := s.sent(all); err != nil {
+		return nil, err
+	}
 	files = files[:0]
 	for _, r := range all {
 		s.takeDigests(r)
@@ -55,6 +59,9 @@ func (s *snapshotter) repackAll(ctx context.Context, packages []snapshot.Package
 		}
 	}
 	if err := s.contents.gather(ctx, files, nil, s.opts.Wire); err != nil {
+		return nil, err
+	}
+	if err := s.sent(all); err != nil { // what was only remembered is asked for now
 		return nil, err
 	}
 	var pinned []lock.Package
@@ -121,6 +128,9 @@ func (s *snapshotter) readRecords(ctx context.Context, all []*repacking) error {
 		}
 	}
 	return s.host.Read(ctx, slices.Sorted(maps.Keys(ask)), func(p string, in io.Reader, err error) error {
+		if errors.As(err, new(*snapshot.WithheldError)) {
+			return nil
+		}
 		var content []byte
 		var reason string
 		if err == nil {

@@ -168,6 +168,7 @@ func (s *snapshotter) compose(ctx context.Context) (*lock.Lock, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.contents.original = s.originals(base)
 	plan := image.Diff(base, s.inv, s.opts.Rules, stand)
 	s.inv.Entries = nil // the plan has what is needed of them
 	delta, err := s.fill(ctx, plan, instead)
@@ -333,6 +334,9 @@ func (s *snapshotter) settle(f snapshot.File) (snapshot.File, *image.Leaving, er
 	if err == nil && reason == "" && f.Type == snapshot.Regular {
 		var failed error
 		if f.Digest, reason, failed = s.contents.of(f); failed != nil {
+			if lacking := s.unsent(f, failed); lacking != nil {
+				return f, nil, lacking
+			}
 			s.inv.Unreadable = append(s.inv.Unreadable, snapshot.Left{Path: f.Path, Reason: failed.Error(), Files: 1, Bytes: f.Size})
 			return f, &image.Leaving{Class: snapshot.Made, Reason: "it could not be read: " + failed.Error()}, nil
 		}

@@ -41,6 +41,10 @@ func Divide(ctx context.Context, host Host, rules Rules, inv *Inventory, wanted 
 				return nil
 			}
 		}
+		if !ValidPath(f.Path) {
+			s.unread(f, errors.New("its path is too long"))
+			return s.notBelow(f)
+		}
 		if f.Path == "." || wanted(f.Path) {
 			return list(f)
 		}

@@ -109,7 +109,7 @@ func (l *leftovers) fold(change func(*Left)) {
 
 // sorted are the rows under the paths that may be shown.
 func (l *leftovers) sorted(shown func(path string) string) []Left {
-	l.fold(func(row Left) string { return shown(row.Path) })
+	l.fold(func(row *Left) { row.Path = shown(row.Path) })
 	var all []Left
 	for _, row := range l.rows {
 		all = append(all, *row)

@@ -410,3 +410,29 @@ func masked(rules snapshot.Rules, f string, content []byte) (mask []byte, ok boo
 	reason, err := rules.Content(f, bytes.NewReader(without))
 	return mask, reason == "" && err == nil, err
 }
+
+// BundleSum is what goes in for one reason.
+type BundleSum struct {
+	Reason       string
+	Files, Bytes int64
+}
+
+// Sums are what would go into the bundle, by reason.
+func (p *BundlePlan) Sums() []BundleSum {
+	var all []BundleSum
+	at := map[string]int{}
+	for _, i := range p.Items {
+		n, ok := at[i.Reason]
+		if !ok {
+			n = len(all)
+			at[i.Reason] = n
+			all = append(all, BundleSum{Reason: i.Reason})
+		}
+		all[n].Files++
+		all[n].Bytes += i.Size
+	}
+	slices.SortFunc(all, func(a, b BundleSum) int {
+		return cmp.Or(cmp.Compare(b.Bytes, a.Bytes), cmp.Compare(a.Reason, b.Reason))
+	})
+	return all
+}
