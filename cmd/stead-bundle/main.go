@@ -15,9 +15,6 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/klauspost/compress/gzip"
-	"github.com/klauspost/compress/zstd"
-
 	"github.com/stead-env/stead/snapshot"
 	"github.com/stead-env/stead/snapshot/host"
 	"github.com/stead-env/stead/snapshot/pkgdb"
@@ -120,7 +117,7 @@ func bundle(ctx context.Context, o *options, stdout, stderr io.Writer) (err erro
 	if o.quiet {
 		stderr = io.Discard
 	}
-	h, err := host.Folder(o.root, o.file, o.file+partial)
+	h, err := host.Folder(o.root, o.file, o.file+host.PartialBundle)
 	if err != nil {
 		return err
 	}
@@ -136,7 +133,7 @@ func bundle(ctx context.Context, o *options, stdout, stderr io.Writer) (err erro
 	if err := sums(stderr, plan); err != nil {
 		return err
 	}
-	sum, err := write(ctx, o.file, stdout, plan)
+	sum, err := plan.WriteFile(ctx, o.file, stdout)
 	if err != nil {
 		return err
 	}
@@ -188,46 +185,6 @@ func report(w io.Writer, s *host.BundleSummary) {
 	}
 	fmt.Fprintf(w, "%d paths listed; %d files of %d bytes went in; %d stayed for what is in them; %d could not be read\n",
 		s.Listed, s.Files, s.Bytes, len(s.Withheld), len(s.Unreadable))
-}
-
-// partial is the ending of a file that isn't whole yet.
-const partial = ".part"
-
-// write makes the bundle's file appear when it is whole.
-func write(ctx context.Context, name string, stdout io.Writer, plan *host.BundlePlan) (sum *host.BundleSummary, err error) {
-	if name == "-" {
-		return compress(ctx, name, stdout, plan)
-	}
-	f, err := os.OpenFile(name+partial, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("writing the bundle: %w", err)
-	}
-	sum, err = compress(ctx, name, f, plan)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), name)
-	}
-	if err != nil {
-		return nil, errors.Join(err, os.Remove(f.Name()))
-	}
-	return sum, nil
-}
-
-func compress(ctx context.Context, name string, w io.Writer, plan *host.BundlePlan) (*host.BundleSummary, error) {
-	var z io.WriteCloser
-	var err error
-	if strings.HasSuffix(name, ".gz") {
-		z = gzip.NewWriter(w)
-	} else if z, err = zstd.NewWriter(w, zstd.WithEncoderConcurrency(1)); err != nil {
-		return nil, err
-	}
-	sum, err := plan.Write(ctx, z)
-	if err != nil {
-		return nil, err
-	}
-	return sum, z.Close()
 }
 
 // clean is text of a host that does nothing to a terminal.

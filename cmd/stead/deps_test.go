@@ -18,8 +18,9 @@ const module = "github.com/stead-env/stead/"
 // arrows are the imports within the module that each package may have. "x/..."
 // stands for x and all below it.
 var arrows = map[string][]string{
-	"cmd/stead": {"tui", "envs/...", "runtime/...", "snapshot/..."},
-	"tui":       {"envs/...", "runtime", "snapshot"},
+	"cmd/stead":        {"tui", "envs/...", "runtime/...", "snapshot/..."},
+	"cmd/stead-bundle": {"snapshot", "snapshot/host", "snapshot/pkgdb", "snapshot/scrub"},
+	"tui":              {"envs/...", "runtime", "snapshot"},
 	"envs": {"envs/archive", "envs/image", "envs/tools", "envs/artifact", "envs/lock", "envs/store",
 		"runtime", "snapshot"},
 	"envs/archive":       {"envs/lock", "envs/store", "snapshot"},

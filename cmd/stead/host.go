@@ -22,8 +22,9 @@ type openedHost interface {
 // address. Each gets what follows the colon, and returns the address as target.toml
 // keeps it.
 var schemes = map[string]func(ctx context.Context, rest string, w *work) (openedHost, string, error){
-	"image": openImage,
-	"list":  openList,
+	"bundle": openBundle,
+	"image":  openImage,
+	"list":   openList,
 }
 
 // openHost opens a host by its address: a folder, or SCHEME:REST.

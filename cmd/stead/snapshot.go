@@ -28,6 +28,7 @@ type snapshotFlags struct {
 	note, title string
 	pools       []string
 	list        listFlags
+	with        []string
 }
 
 func newSnapshot(g *globals) *cobra.Command {
@@ -38,9 +39,11 @@ func newSnapshot(g *globals) *cobra.Command {
 		Long: "snapshot reads a host, finds each of its packages in the archives, and adds a release to the fleet:\n" +
 			"a lock, and as a delta what the host has beyond its packages. HOST is / or the folder of a root, or\n" +
 			"image:FILE for an OCI layout or what docker save writes (image:FILE#TAG, #linux/arm64 or #DIGEST for\n" +
-			"one of several images in it), or list:FILE for what dpkg -l or dpkg-query -W wrote, of which the\n" +
-			"packages are installed in a container here; the one of the last snapshot when left out. Nothing is\n" +
-			"written to the host. A host that didn't change makes no release.",
+			"one of several images in it), bundle:FILE for what stead-bundle wrote on a host that can't be reached,\n" +
+			"or list:FILE for what dpkg -l or dpkg-query -W wrote, of which the packages are installed in a\n" +
+			"container here; the one of the last snapshot when left out. In the place of TARGET, bundle:FILE writes\n" +
+			"such a file instead of a release. Nothing is written to the host. A host that didn't change makes no\n" +
+			"release.",
 		Example: "  stead snapshot / acme\n  stead snapshot /srv/acme-root acme --yes --drop '/opt/licenses/**'\n" +
 			"  stead snapshot image:acme.tar#1.2 acme",
 		Args: cobra.RangeArgs(1, 2),
@@ -52,6 +55,7 @@ func newSnapshot(g *globals) *cobra.Command {
 	flags.StringArrayVar(&f.drop, "drop", nil, "leave paths behind that match this pattern; kept in target.toml")
 	flags.StringArrayVar(&f.pools, "pool", nil, "a folder or web address that offers package files before the archives are asked")
 	f.list.add(flags)
+	flags.StringArrayVar(&f.with, "with", nil, "put all files of this package into a bundle")
 	flags.StringVar(&f.note, "note", "", "a note on this release, kept in target.toml")
 	flags.StringVar(&f.title, "title", "", "what the target is, kept in target.toml")
 	flags.BoolVar(&f.asJSON, "json", false, "answer as JSON")
@@ -60,6 +64,9 @@ func newSnapshot(g *globals) *cobra.Command {
 
 func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string) (err error) {
 	target := args[len(args)-1]
+	if file, ok := strings.CutPrefix(target, bundleScheme); ok && len(args) == 2 {
+		return runBundle(ctx, g, f, args[0], file)
+	}
 	if err := envs.CheckName(target); err != nil {
 		return asUsage(err)
 	}
@@ -85,6 +92,9 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 	}
 	defer h.Close() //nolint:errcheck // it was only read
 	keep, drop := union(known.Keep, f.keep), union(known.Drop, f.drop)
+	if keep, drop, err = asBundled(h, w, keep, drop); err != nil {
+		return err
+	}
 	rules, err := scrub.New(keep, drop)
 	if err != nil {
 		return &usageError{err}

@@ -103,6 +103,9 @@ func PlanBundle(ctx context.Context, h snapshot.Host, opts BundleOptions) (*Bund
 		return nil, err
 	}
 	for f := range rec.read {
+		if there, err := p.lstat(ctx, f); err != nil || there.Type != snapshot.Regular {
+			continue // it is asked for under several names
+		}
 		p.take(BundleItem{Path: f, Reason: "the package database, and what the host says of itself"})
 	}
 	if err := p.kept(ctx, own); err != nil {
