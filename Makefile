@@ -1,4 +1,4 @@
-# make        builds bin/stead
+# make        builds bin/stead, and bin/stead-bundle for hosts that cannot be reached
 # make check  formatting, vet, staticcheck, the tests of structure: what CI and people run
 # make test   check, every fuzz target for some seconds, and all tests
 # make demo   the main job, from a made production host to a program that runs there
@@ -17,6 +17,7 @@ programs := ./testdata/exact ./testdata/bench
 
 build:
 	CGO_ENABLED=0 go build -trimpath -o bin/stead ./cmd/stead
+	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/stead-bundle ./cmd/stead-bundle
 
 setup:
 	@.ci/setup

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"bytes"
+	"crypto/md5"
+	"debug/elf"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sys/unix"
+)
+
+// The small program is for machines of any age, and fits where little does.
+func TestBundleProgram(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "stead-bundle")
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", name, "../stead-bundle")
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	info, err := os.Stat(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if const8 := int64(8 << 20); info.Size() >= const8 {
+		t.Errorf("it has %d bytes, and %d are too many", info.Size(), const8)
+	}
+	f, err := elf.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	libs, err := f.ImportedLibraries()
+	if err != nil || len(libs) > 0 {
+		t.Errorf("it needs the libraries %v, %v", libs, err)
+	}
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP || p.Type == elf.PT_DYNAMIC {
+			t.Errorf("it has a %v and isn't static", p.Type)
+		}
+	}
+	out, err := exec.Command("go", "list", "-deps", "../stead-bundle").Output()
+	if err != nil || strings.Contains(string(out), "net/http") {
+		t.Errorf("it imports net/http, or %v", err)
+	}
+}
+
+// planted are secrets, and names of people, by the path that they are in. None may be
+// found in a bundle.
+var planted = map[string]string{
+	"etc/shadow":                                             "root:$6$salt$plantedhash:19000:0:99999:7:::\nalicegreen:$6$x$plantedhash2:19000:0:99999:7:::\n",
+	"etc/app/database.conf":                                  "db_password = plantedPassw0rd\n",
+	"etc/systemd/system/report.service":                      "[Service]\nEnvironment=TOKEN=ghp_plantedplanted0123456789ABCDEFabcdef12\n",
+	"opt/acme/.netrc":                                        "machine x login y password plantedNetrc\n",
+	"opt/acme/notes.txt":                                     "-----BEGIN RSA PRIVATE KEY-----\nplantedKEYplantedKEYplantedKEYplantedKEYplantedKEYplantedKEYplantedKEY\n-----END RSA PRIVATE KEY-----\n",
+	"home/alicegreen/.ssh/id_ed25519":                        "planted private key",
+	"home/alicegreen/.bashrc":                                "alias planted=1\n",
+	"home/alicegreen/plans/buy-planted-inc.odt":              "planted plans",
+	"home/bobfromldap/file":                                  "planted",
+	"var/mail/alicegreen/new/1":                              "planted mail",
+	"var/spool/cron/crontabs/alicegreen":                     "* * * * * planted\n",
+	"var/lib/AccountsService/users/alicegreen":               "[User]\n",
+	"etc/sudoers.d/alicegreen":                               "alicegreen ALL=(ALL) NOPASSWD: ALL\n",
+	"etc/subuid":                                             "alicegreen:100000:65536\n",
+	"srv/alicegreen/planted-data":                            "planted data",
+	"srv/alicegreen/data":                                    "of a name that packages have",
+	"opt/acme/ghp_plantedNAME0123456789ABCDEFabcdef123":      "a name that is a secret\n",
+	"opt/acme/ghp_plantedFOLD0123456789ABCDEFabcdef123/file": "in a folder of such a name\n",
+}
+
+var plantedWords = []string{"planted", "alicegreen", "bobfromldap", "p4ssInAddress", "privateuser", "Alice Green"}
+
+// plantAll adds to a small host what may not leave it, and what makes bundles hard.
+func (s *small) plantAll() {
+	for p, content := range planted {
+		s.write("host/"+p, content)
+	}
+	s.write("host/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n_acme:x:998:998::/nonexistent:/usr/sbin/nologin\n"+
+		"alicegreen:x:1000:1000:Alice Green,,,:/home/alicegreen:/bin/bash\n")
+	s.write("host/etc/group", "root:x:0:\n_acme:x:998:alicegreen\nalicegreen:x:1000:\n")
+	address := strings.TrimPrefix(s.mirror.URL, "http://")
+	s.write("host/etc/apt/sources.list.d/private.list", "deb http://privateuser:p4ssInAddress@"+address+"/private stable main\n")
+	lists := "host/var/lib/apt/lists/" + strings.ReplaceAll(address, "/", "_") + "_debian_dists_stable_"
+	s.write(lists+"InRelease", string(s.mirror.files[suiteDir+"InRelease"]))
+	s.write(lists+"main_binary-amd64_Packages.xz", string(s.mirror.files[suiteDir+"main/binary-amd64/Packages.xz"]))
+
+	at := func(p string) string { return s.path("host", p) }
+	for _, err := range []error{
+		os.Chmod(at("etc/shadow"), 0o640), os.Chmod(at("etc/sudoers.d/alicegreen"), 0o440),
+		os.Link(at("etc/shadow"), at("etc/another-name")),
+		os.Symlink("https://x:plantedTarget99@address.example/", at("opt/acme/target")),
+		os.Symlink("/etc/shadow", at("etc/apt/sources.list.d/stray.list")),
+		os.Chown(at("home/alicegreen"), 1000, 1000),
+		// As their packages brought them, but for what isn't content.
+		os.Chmod(at("usr/share/sums/file01"), 0o600), os.Chown(at("usr/share/sums/file02"), 998, 998),
+		os.Chtimes(at("usr/share/sums/file03"), written, written.AddDate(0, 0, 1)),
+		os.Link(at("usr/share/sums/file04"), at("usr/local/linked")),
+		os.WriteFile(at("usr/share/sums/file05"), []byte("changed"), 0o644),
+		os.WriteFile(at("opt/acme/large"), []byte(noise("large", 9<<20)), 0o644),
+		os.WriteFile(at("opt/acme/od\xffd\nname"), []byte("odd"), 0o644),
+	} {
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	if err := unix.Setxattr(at("usr/local/linked"), "user.note", []byte("kept"), 0); err == nil {
+		if err := unix.Setxattr(at("etc/lib03.conf"), "user.password", []byte("plantedAttribute1"), 0); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+}
+
+// sumsPackage brings sums of its files, as nearly all packages do. What brings none is
+// compared by times and sizes.
+func sumsPackage() debPackage {
+	p := debPackage{name: "sums", files: map[string]string{}}
+	sums := ""
+	for i := range 6 {
+		name := fmt.Sprintf("usr/share/sums/file%02d", i)
+		p.files["/"+name] = noise(name, 5000)
+		sums += fmt.Sprintf("%x  %s\n", md5.Sum([]byte(p.files["/"+name])), name)
+	}
+	p.files["/DEBIAN/md5sums"] = sums
+	return p
+}
+
+// searchBundle looks for what may not be in a bundle.
+func (s *small) searchBundle(name string) {
+	s.t.Helper()
+	content, err := os.ReadFile(name)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	switch {
+	case bytes.HasPrefix(content, []byte("\x28\xb5\x2f\xfd")):
+		dec, _ := zstd.NewReader(nil)
+		if content, err = dec.DecodeAll(content, nil); err != nil {
+			s.t.Fatal(err)
+		}
+	case bytes.HasPrefix(content, []byte("\x1f\x8b")):
+		content = []byte(s.must(exec.Command("gzip", "-dc", name)))
+	}
+	for _, w := range plantedWords {
+		if i := bytes.Index(content, []byte(w)); i >= 0 {
+			s.t.Errorf("%s holds %q: %q", name, w, content[max(i-60, 0):min(i+60, len(content))])
+		}
+	}
+}
+
+// TestBundle makes bundles of a host in all ways, and wants the release that the host
+// itself gives.
+func TestBundle(t *testing.T) {
+	s := newSmall(t, []debPackage{{name: "skel", files: map[string]string{"/etc/skel/.bashrc": "# for new accounts\n", "/etc/skel/data": ""}},
+		sumsPackage()})
+	s.plantAll()
+	program := s.path("stead-bundle")
+	s.must(exec.Command("go", "build", "-o", program, "../stead-bundle"))
+	s.lacking(program)
+	before := fingerprint(t, s.host)
+	s.must(exec.Command(program, s.host, s.path("program.bundle")))
+	s.must(exec.Command(program, s.host, s.path("again.bundle")))
+	s.must(exec.Command(program, s.host, s.path("program.gz")))
+	s.must(s.command("none", "none", "snapshot", s.host, "bundle:"+s.path("stead.bundle"), "--yes"))
+	if fingerprint(t, s.host) != before {
+		t.Error("making bundles changed the host")
+	}
+	a, errA := os.ReadFile(s.path("program.bundle"))
+	b, errB := os.ReadFile(s.path("again.bundle"))
+	if errA != nil || errB != nil || !bytes.Equal(a, b) {
+		t.Errorf("two bundles of an unchanged host differ (%v, %v)", errA, errB)
+	}
+	var direct struct{ Identity string }
+	s.answer(s.command("fleet", "store", "snapshot", s.host, "acme", "--yes", "--json"), &direct)
+	for _, name := range []string{"program.bundle", "program.gz", "stead.bundle"} {
+		s.searchBundle(s.path(name))
+		var got struct{ Identity string }
+		s.answer(s.command("fleet-"+name, "store", "snapshot", "bundle:"+s.path(name), "acme", "--yes", "--json"), &got)
+		if got.Identity != direct.Identity {
+			t.Errorf("%s gives %s, the host %s", name, got.Identity, direct.Identity)
+			s.compareReviews("fleet", "fleet-"+name)
+		}
+	}
+}
+
+// lacking makes a bundle without a package that has to be repacked, which only the
+// archive can tell: its files have other times, and it brings no sums.
+func (s *small) lacking(program string) {
+	s.t.Helper()
+	changed := s.path("host/usr/share/lib07/file03")
+	if err := os.Chtimes(changed, written, written.AddDate(0, 0, 1)); err != nil {
+		s.t.Fatal(err)
+	}
+	s.must(exec.Command(program, s.host, s.path("lacking.bundle")))
+	_, stderr, code := result(s.command("none", "store", "snapshot", "bundle:"+s.path("lacking.bundle"), "acme", "--yes"))
+	if code != 1 || !strings.Contains(stderr, "of package lib07\nhint: make the bundle again on the host, with --with lib07") {
+		s.t.Errorf("exit code %d without lib07\n%s", code, stderr)
+	}
+	s.must(exec.Command(program, "--with", "lib07", s.host, s.path("with.bundle")))
+	s.must(s.command("with", "store", "snapshot", "bundle:"+s.path("with.bundle"), "acme", "--yes"))
+	if err := os.Chtimes(changed, written, written); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// compareReviews says what makes two releases differ.
+func (s *small) compareReviews(a, b string) {
+	s.t.Helper()
+	for _, fleet := range []string{a, b} {
+		s.must(exec.Command("sh", "-c", "cat "+s.path(fleet, "acme/1.lock")+" > "+s.path(fleet+".txt")))
+		out := s.must(s.command(fleet, "store", "show", "acme", "--delta", "--json"))
+		if err := os.WriteFile(s.path(fleet+".txt.review"), []byte(out), 0o600); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	for _, end := range []string{".txt", ".txt.review"} {
+		out, _, _ := result(exec.Command("diff", s.path(a+end), s.path(b+end)))
+		s.t.Logf("%.4000s", out)
+	}
+}
