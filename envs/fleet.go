@@ -25,8 +25,9 @@ type Fleet struct {
 
 // fleetConfig is fleet.toml.
 type fleetConfig struct {
-	Remote   string         `toml:"remote,omitempty"`  // where push puts what no archive has
-	Archives []FleetArchive `toml:"archive,omitempty"` // more mirrors of known archives
+	Remote    string         `toml:"remote,omitempty"`    // where push puts what no archive has
+	Archives  []FleetArchive `toml:"archive,omitempty"`   // more mirrors of known archives
+	Snapshots []string       `toml:"snapshots,omitempty"` // archives that keep every old version
 }
 
 // FleetArchive names more mirrors of an archive that locks speak of.

@@ -40,9 +40,12 @@ func (s *snapshotter) pin(ctx context.Context) error {
 	for _, p := range installed {
 		want = append(want, wanted(p))
 	}
+	if err := s.pace(); err != nil {
+		return err
+	}
 	debian := archive.Debian{
 		Host: s.host, Store: s.cfg.Store, Architecture: s.inv.Database.Architecture, Previous: s.previous,
-		Mirrors: s.cfg.Fleet.allMirrors(), Pools: s.opts.Pools, Fetch: archive.FetchOptions{Progress: s.cfg.Progress},
+		Mirrors: s.cfg.Fleet.allMirrors(), Pools: s.opts.Pools, Snapshots: s.snapshots, Fetch: s.fetch(),
 	}
 	found, err := s.opts.listed, error(nil)
 	if found == nil {
@@ -64,6 +67,9 @@ func (s *snapshotter) pin(ctx context.Context) error {
 			return err
 		}
 		candidates = append(candidates, more...)
+	}
+	if candidates, err = s.rehome(ctx, debian, candidates, found, absent); err != nil {
+		return err
 	}
 	if err := s.unpackCandidates(ctx, candidates, absent); err != nil {
 		return err
@@ -139,6 +145,9 @@ func (e *BrokenArchiveError) Unwrap() error { return e.Problem }
 
 // Hint says how to go on.
 func (e *BrokenArchiveError) Hint() string {
+	if e.Problem.Suite == "" { // a snapshot archive
+		return "try again in a while: it goes on where it stopped; or do without " + e.Problem.URI
+	}
 	return "try again in a while, or name a mirror of it in fleet.toml"
 }
 
@@ -215,7 +224,8 @@ type candidate struct {
 	archive.Candidate
 	// held says that others can fetch it from its archive; else this store has to
 	// keep it, even where a signed index still names it.
-	held bool
+	held   bool
+	before bool // the release before has it as this one
 }
 
 // reachable asks the archives which candidates they still have, and puts those
@@ -233,7 +243,7 @@ func (s *snapshotter) reachable(ctx context.Context, all []archive.Candidate) ([
 	}
 	var ask []archive.Candidate
 	for _, c := range all {
-		if _, known := before[pinned(c)]; !known {
+		if _, known := before[pinned(c)]; !known && !c.Snapshot {
 			ask = append(ask, c)
 		}
 	}
@@ -246,14 +256,18 @@ func (s *snapshotter) reachable(ctx context.Context, all []archive.Candidate) ([
 	i := 0
 	for _, c := range all {
 		here, known := before[pinned(c)]
-		if !known {
+		switch {
+		case known:
+		case c.Snapshot: // it was asked a moment ago
+			here = c.Archive.Name != ""
+		default:
 			here = answers[i] == archive.Present && c.Archive.Name != ""
 			i++
 		}
 		if here {
-			held = append(held, candidate{c, true})
+			held = append(held, candidate{c, true, known})
 		} else {
-			other = append(other, candidate{c, false})
+			other = append(other, candidate{c, false, known})
 		}
 	}
 	return append(held, other...), nil
@@ -294,7 +308,7 @@ func (s *snapshotter) bring(ctx context.Context, all []candidate) (absent map[di
 		}
 		list = append(list, f)
 	}
-	err = archive.Fetch(ctx, s.cfg.Store, list, archive.FetchOptions{Progress: s.cfg.Progress})
+	err = archive.Fetch(ctx, s.cfg.Store, list, s.fetch())
 	var each archive.FetchErrors
 	if !errors.As(err, &each) {
 		return absent, err

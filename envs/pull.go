@@ -114,6 +114,10 @@ func (p *puller) blobs(ctx context.Context) error {
 			p.cfg.Progress.Note("fetching", err.Error())
 		}
 	}
+	snapshots, err := p.cfg.Fleet.Snapshots()
+	if err != nil {
+		return err
+	}
 	var files []archive.File
 	for _, k := range p.packages() {
 		if _, ok := p.cfg.Store.Find(store.Trees, image.TreeName(k)); ok || p.cfg.Store.HasBlob(k.Digest()) {
@@ -125,16 +129,17 @@ func (p *puller) blobs(ctx context.Context) error {
 			}
 			continue
 		}
-		files = append(files, p.file(k))
+		files = append(files, p.file(k, snapshots))
 	}
-	return archive.Fetch(ctx, p.cfg.Store, files, archive.FetchOptions{Progress: p.cfg.Progress})
+	return archive.Fetch(ctx, p.cfg.Store, files,
+		archive.FetchOptions{Progress: p.cfg.Progress, Pacer: pacer(snapshots, p.lock)})
 }
 
-func (p *puller) file(k lock.Package) archive.File {
+func (p *puller) file(k lock.Package, snapshots []string) archive.File {
 	f := archive.File{Name: k.Name + " " + k.Version, Digest: k.Digest(), Size: k.Size}
 	for _, a := range p.lock.Archives {
 		if a.Name == k.Archive {
-			f.URLs = archive.URLs(a, k.Path, p.cfg.Fleet.Mirrors(a.URI))
+			f.URLs = archive.URLs(a, k.Path, append(p.cfg.Fleet.Mirrors(a.URI), archive.SnapshotTrees(a, snapshots)...))
 		}
 	}
 	return f

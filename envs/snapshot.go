@@ -57,8 +57,9 @@ type SnapshotResult struct {
 	Repacked []RepackedPackage `json:"repacked"`
 	// Unheld are packages that a signed index names and its archive doesn't serve any
 	// more: their files are in the fleet.
-	Unheld []string        `json:"unheld"`
-	Sole   []digest.Digest `json:"sole"` // blobs that exist only in this store
+	Unheld   []string        `json:"unheld"`
+	Forecast Forecast        `json:"forecast"`
+	Sole     []digest.Digest `json:"sole"` // blobs that exist only in this store
 	// Changes are the packages of a list that differ from the release before.
 	Changes []Change `json:"changes,omitempty"`
 }
@@ -139,7 +140,10 @@ type snapshotter struct {
 	repacked []RepackedPackage
 	unheld   []string        // packages that an index names and no archive serves
 	keep     []digest.Digest // blobs that no archive has
-	review   *Review
+
+	snapshots []string // addresses of snapshot archives
+	pacer     *archive.Pacer
+	review    *Review
 }
 
 // compose lays the pinned packages out, finds the delta and writes the lock.
@@ -440,7 +444,7 @@ func (s *snapshotter) gather(ctx context.Context, d *image.Delta) error {
 func (s *snapshotter) publish(ctx context.Context, l *lock.Lock) (*SnapshotResult, error) {
 	remote := store.Folder{Dir: s.cfg.Fleet.Blobs()}
 	res := &SnapshotResult{Rootfs: l.Rootfs.Digest, Delta: l.Delta, Unreadable: s.inv.Unreadable,
-		Repacked: s.repacked, Unheld: s.unheld, Packages: map[string]int{}}
+		Repacked: s.repacked, Unheld: s.unheld, Forecast: s.forecast(l), Packages: map[string]int{}}
 	for _, p := range l.Packages {
 		res.Packages[p.Proof]++
 	}

@@ -218,11 +218,17 @@ func printSnapshot(g *globals, w *work, res *envs.SnapshotResult, took time.Dura
 		line += fmt.Sprintf("; %d files could not be read", n)
 	}
 	fmt.Fprintln(g.stdout, line)
+	for _, line := range res.Forecast.Lines() {
+		fmt.Fprintln(g.stdout, clean(line))
+	}
 	if res.New {
 		fmt.Fprintf(g.stdout, "%s is new: %s, in %.1f s\n", res.Name, filepath.Join(w.fleet.Dir(), res.Release.Target,
 			path.Base(res.Release.Path)), took.Seconds())
 	} else {
 		fmt.Fprintf(g.stdout, "%s is unchanged, in %.1f s\n", res.Name, took.Seconds())
+	}
+	if res.Forecast.Hint != "" {
+		fmt.Fprintln(g.stderr, "hint: "+res.Forecast.Hint)
 	}
 	if n := len(res.Sole); n > 0 {
 		fmt.Fprintf(g.stderr, "%d blobs exist only here: stead push %s\n", n, res.Release.Target)

@@ -3,6 +3,7 @@ package archive
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"net/http"
 	"os"
 	"strings"
@@ -11,13 +12,15 @@ import (
 
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 
+	"github.com/stead-env/stead/envs/archive/archivetest"
 	"github.com/stead-env/stead/envs/lock"
 )
 
 // history is what the snapshots of a small Debian hold: a release, an update of it,
 // and what came and went beside it. The host has the first versions.
 type history struct {
-	*snapServer
+	*archivetest.Snapshots
+	trees                        []map[string][]byte
 	key                          *openpgp.Entity
 	bash, tzdata, lib, pool, sid deb
 	security                     deb
@@ -32,7 +35,7 @@ func on(date string) time.Time {
 }
 
 func newHistory(t *testing.T) *history {
-	h := &history{snapServer: newSnapServer(),
+	h := &history{Snapshots: archivetest.NewSnapshots(),
 		key:      newKey(t, 2*365*day), // good at the time, and expired long ago
 		bash:     newDeb("bash", "5.1-2", "amd64"),
 		tzdata:   newDeb("tzdata", "2021a-0", "all"),
@@ -44,20 +47,33 @@ func newHistory(t *testing.T) *history {
 	suite := func(name string, debs ...deb) *repo {
 		r := &repo{suite: name, endings: []string{".xz"}, key: h.key, debs: debs,
 			extra: "Valid-Until: " + written.AddDate(0, 0, 7).Format(time.RFC1123) + "\n"}
-		r.build(t)
-		// The fixture knows two architectures.
-		return r
+		return r.build(t)
+	}
+	at := func(archive string, at time.Time, suites ...*repo) {
+		files := map[string][]byte{}
+		for _, r := range suites {
+			maps.Copy(files, r.files)
+			for _, d := range r.debs {
+				h.Has(archive, at, d.inPool())
+			}
+		}
+		h.At(archive, at, files)
+		h.trees = append(h.trees, files)
 	}
 	newer := newDeb("bash", "5.1-2+deb11u1", "amd64")
-	h.has("debian", on("2021-02-01").Add(4*time.Hour), h.pool)
-	h.at("debian", on("2021-02-02"), suite("sid", h.sid, h.bash), suite("bullseye"))
-	h.at("debian", on("2021-02-04"), suite("sid", h.bash), suite("bullseye"))
-	h.at("debian", on("2021-03-01"), suite("bullseye", h.bash, h.tzdata, h.lib))
-	h.at("debian", on("2021-09-01"), suite("bullseye", newer))
-	h.at("debian-security", on("2021-03-05"), suite("bullseye-security"))
-	h.at("debian-security", on("2021-03-07").Add(7*time.Hour), suite("bullseye-security", h.security))
-	h.at("debian-security", on("2021-04-01"), suite("bullseye-security"))
+	h.Has("debian", on("2021-02-01").Add(4*time.Hour), h.pool.inPool())
+	at("debian", on("2021-02-02"), suite("sid", h.sid, h.bash), suite("bullseye"))
+	at("debian", on("2021-02-04"), suite("sid", h.bash), suite("bullseye"))
+	at("debian", on("2021-03-01"), suite("bullseye", h.bash, h.tzdata, h.lib))
+	at("debian", on("2021-09-01"), suite("bullseye", newer))
+	at("debian-security", on("2021-03-05"), suite("bullseye-security"))
+	at("debian-security", on("2021-03-07").Add(7*time.Hour), suite("bullseye-security", h.security))
+	at("debian-security", on("2021-04-01"), suite("bullseye-security"))
 	return h
+}
+
+func (d deb) inPool() archivetest.Package {
+	return archivetest.Package{Name: d.Name, Version: d.Version, Architecture: d.Architecture, Path: d.path(), Content: d.content}
 }
 
 // oldHost has sources, a key, and the times at which its packages were installed.
@@ -81,7 +97,7 @@ func oldHost(t *testing.T, h *history) *folder {
 // which they were current, and by SHA-1 where no index names them.
 func TestOldVersions(t *testing.T) {
 	h := newHistory(t)
-	srv := serveSnapshots(t, h.snapServer)
+	srv := serveFunc(t, h.ServeHTTP)
 	var n notes
 	st := newStore(t)
 	d := Debian{Host: oldHost(t, h), Store: st, Snapshots: []string{srv.URL}, Fetch: quick(&n)}
@@ -166,12 +182,10 @@ func TestOldVersionsRefused(t *testing.T) {
 	for name, change := range map[string]func(h *history, f *folder){
 		"another key": func(h *history, f *folder) { f.write(t, "etc/apt/trusted.gpg", publicKey(t, newKey(t, 0))) },
 		"an altered index": func(h *history, f *folder) {
-			for _, runs := range h.runs {
-				for _, r := range runs {
-					for name, data := range r.files {
-						if strings.Contains(name, "Packages") {
-							r.files[name] = append(bytes.Clone(data), 0)
-						}
+			for _, files := range h.trees {
+				for name, data := range files {
+					if strings.Contains(name, "Packages") {
+						files[name] = append(bytes.Clone(data), 0)
 					}
 				}
 			}
@@ -182,7 +196,7 @@ func TestOldVersionsRefused(t *testing.T) {
 			h := newHistory(t)
 			f := oldHost(t, h)
 			change(h, f)
-			srv := serveSnapshots(t, h.snapServer)
+			srv := serveFunc(t, h.ServeHTTP)
 			var n notes
 			d := Debian{Host: f, Store: newStore(t), Snapshots: []string{srv.URL}, Fetch: quick(&n)}
 			d.Fetch.Client = withoutArchives(srv)
@@ -190,9 +204,7 @@ func TestOldVersionsRefused(t *testing.T) {
 			if len(res.Candidates) != 1 || res.Candidates[0].Archive.Name != "" || res.Candidates[0].SHA256 != h.bash.sum() {
 				t.Errorf("got %+v", res.Candidates)
 			}
-			for hash := range h.byHash {
-				h.byHash[hash] = append(bytes.Clone(h.byHash[hash][1:]), 'x')
-			}
+			h.Spoil()
 			d.Store = newStore(t)
 			res = locate(t, d, h.bash.Want)
 			if len(res.Candidates) != 0 || !strings.Contains(fmt.Sprint(res.Problems), "its bytes are others") {
@@ -206,7 +218,7 @@ func TestOldVersionsRefused(t *testing.T) {
 // the snapshots, with the proof that the host has.
 func TestInSnapshots(t *testing.T) {
 	h := newHistory(t)
-	srv := serveSnapshots(t, h.snapServer)
+	srv := serveFunc(t, h.ServeHTTP)
 	f := oldHost(t, h)
 	r := newRepo(t, h.key, h.bash, h.tzdata)
 	f.write(t, listsDir+"/gone.mirror.example_debian_dists_bullseye_InRelease", r.files["dists/bullseye/InRelease"])
@@ -248,7 +260,7 @@ func TestInSnapshots(t *testing.T) {
 // Whoever has a lock finds what its archive has dropped since.
 func TestSnapshotTrees(t *testing.T) {
 	h := newHistory(t)
-	srv := serveSnapshots(t, h.snapServer)
+	srv := serveFunc(t, h.ServeHTTP)
 	a := lock.Archive{Name: "debian-bullseye", URI: "http://mirror.example/debian", Suite: "bullseye", Dated: on("2021-02-28")}
 	file := File{Name: "bash", Digest: sha(h.bash.content), Size: int64(len(h.bash.content)),
 		URLs: SnapshotTrees(a, []string{srv.URL})}

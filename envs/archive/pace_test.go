@@ -15,6 +15,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/stead-env/stead/envs/archive/archivetest"
 )
 
 // simulated is a server without a network, for a simulated clock. It takes its time
@@ -111,13 +113,13 @@ type brokenReader struct{}
 func (brokenReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 // manyPackages are 1,500 packages of which the snapshots have all but every tenth.
-func manyPackages() (*snapServer, []Want) {
-	s, want := newSnapServer(), []Want(nil)
+func manyPackages() (http.Handler, []Want) {
+	s, want := archivetest.NewSnapshots(), []Want(nil)
 	for i := range 1500 {
 		d := newDeb(fmt.Sprintf("package%04d", i), "1:2.0+dfsg~rc1-3", "amd64")
 		want = append(want, d.Want)
 		if i%10 != 0 {
-			s.has("debian", written, d)
+			s.Has("debian", written, d.inPool())
 		}
 	}
 	return s, want
