@@ -126,7 +126,7 @@ func TestManyGroups(t *testing.T) {
 	}
 	d := open(t, root)
 	link := map[string]string{}
-	w := &walk{ctx: t.Context(), dir: d, groups: map[inode]*group{}, full: true, buf: make([]byte, 1024),
+	w := &walk{ctx: t.Context(), dir: d, links: &linker{open: map[inode]*linked{}, full: true}, buf: make([]byte, 1024),
 		fn: func(f snapshot.File, err error) error { link[f.Path] = f.Link; return err }}
 	if err := w.root(); err != nil {
 		t.Fatal(err)

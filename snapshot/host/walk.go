@@ -2,8 +2,6 @@ package host
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -19,15 +17,14 @@ import (
 )
 
 const (
-	maxDepth  = 400     // a descriptor is held for each level
-	maxGroups = 200_000 // open groups of hard links whose first path is remembered
-	batch     = 1024    // names read from a folder at a time
+	maxDepth = 400  // a descriptor is held for each level
+	batch    = 1024 // names read from a folder at a time
 )
 
 // Files implements snapshot.Host. A folder that turns out to be unreadable after
 // it was reported comes a second time, with err set.
 func (d *Dir) Files(ctx context.Context, dir string, fn func(snapshot.File, error) error) error {
-	w := &walk{ctx: ctx, dir: d, fn: fn, groups: map[inode]*group{}, buf: make([]byte, 64<<10)}
+	w := &walk{ctx: ctx, dir: d, fn: fn, links: newLinker(), buf: make([]byte, 64<<10)}
 	if dir == "." {
 		return w.root()
 	}
@@ -58,20 +55,12 @@ func absent(err error) bool {
 	return err == unix.ENOENT || err == unix.ENOTDIR || err == unix.ELOOP
 }
 
-type inode struct{ dev, ino uint64 }
-
-type group struct {
-	first string
-	left  uint64 // names not yet seen
-}
-
 type walk struct {
-	ctx    context.Context
-	dir    *Dir
-	fn     func(snapshot.File, error) error
-	groups map[inode]*group
-	full   bool
-	buf    []byte
+	ctx   context.Context
+	dir   *Dir
+	fn    func(snapshot.File, error) error
+	links *linker
+	buf   []byte
 }
 
 func procFD(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
@@ -204,38 +193,15 @@ func (w *walk) file(path string, st *unix.Stat_t) snapshot.File {
 	if f.Type == snapshot.Regular {
 		f.Size = st.Size
 		if st.Nlink > 1 {
-			f.Link = w.link(path, st)
+			f.Link = w.links.group(path, inode{st.Dev, st.Ino}, uint64(st.Nlink))
 		}
 	}
 	return f
 }
 
-// link names the group of hard links by its first path in this walk. Where too
-// many groups are open, as in a backup of millions of links, by the inode.
-func (w *walk) link(path string, st *unix.Stat_t) string {
-	key := inode{st.Dev, st.Ino}
-	if g := w.groups[key]; g != nil {
-		if g.left--; g.left == 0 {
-			delete(w.groups, key)
-		}
-		return g.first
-	}
-	if w.full = w.full || len(w.groups) >= maxGroups; w.full {
-		return "inode:" + strconv.FormatUint(st.Dev, 16) + ":" + strconv.FormatUint(st.Ino, 16)
-	}
-	w.groups[key] = &group{path, uint64(st.Nlink) - 1}
-	return path
-}
-
 // change is what must stay the same for a file to count as unread since.
 func change(st *unix.Stat_t) snapshot.Stamp {
-	b := make([]byte, 0, 56)
-	for _, n := range [...]uint64{st.Dev, st.Ino, uint64(st.Size), uint64(st.Mtim.Sec), uint64(st.Mtim.Nsec),
-		uint64(st.Ctim.Sec), uint64(st.Ctim.Nsec)} {
-		b = binary.LittleEndian.AppendUint64(b, n)
-	}
-	sum := sha256.Sum256(b)
-	return snapshot.Stamp(sum[:len(snapshot.Stamp{})])
+	return stamp(inode{st.Dev, st.Ino}, st.Size, [2]int64{st.Mtim.Sec, st.Mtim.Nsec}, [2]int64{st.Ctim.Sec, st.Ctim.Nsec})
 }
 
 func readlink(parent int, name string) (string, error) {
