@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/stead-env/stead/snapshot"
-	"github.com/stead-env/stead/snapshot/host"
 )
 
 // openedHost is a host that is open until it is closed.
@@ -25,6 +24,7 @@ var schemes = map[string]func(ctx context.Context, rest string, w *work) (opened
 	"bundle": openBundle,
 	"image":  openImage,
 	"list":   openList,
+	"ssh":    openSSH,
 }
 
 // openHost opens a host by its address: a folder, or SCHEME:REST.
@@ -42,6 +42,6 @@ func openHost(ctx context.Context, address string, w *work) (openedHost, string,
 	if err != nil {
 		return nil, "", err
 	}
-	h, err := host.Folder(abs, w.config.Store.Dir(), w.fleet.Dir())
+	h, err := openFolder(ctx, abs, w)
 	return h, abs, err
 }

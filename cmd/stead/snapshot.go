@@ -29,6 +29,7 @@ type snapshotFlags struct {
 	pools       []string
 	list        listFlags
 	with        []string
+	reach       reachFlags
 }
 
 func newSnapshot(g *globals) *cobra.Command {
@@ -37,7 +38,8 @@ func newSnapshot(g *globals) *cobra.Command {
 		Use:   "snapshot [HOST] TARGET",
 		Short: "Take a snapshot of a host as the next release of a target",
 		Long: "snapshot reads a host, finds each of its packages in the archives, and adds a release to the fleet:\n" +
-			"a lock, and as a delta what the host has beyond its packages. HOST is / or the folder of a root, or\n" +
+			"a lock, and as a delta what the host has beyond its packages. HOST is / or the folder of a root,\n" +
+			"ssh://[user@]host[:port] for what the machine's own ssh reaches, read by a few commands there, or\n" +
 			"image:FILE for an OCI layout or what docker save writes (image:FILE#TAG, #linux/arm64 or #DIGEST for\n" +
 			"one of several images in it), bundle:FILE for what stead-bundle wrote on a host that can't be reached,\n" +
 			"or list:FILE for what dpkg -l or dpkg-query -W wrote, of which the packages are installed in a\n" +
@@ -45,6 +47,7 @@ func newSnapshot(g *globals) *cobra.Command {
 			"such a file instead of a release. Nothing is written to the host. A host that didn't change makes no\n" +
 			"release.",
 		Example: "  stead snapshot / acme\n  stead snapshot /srv/acme-root acme --yes --drop '/opt/licenses/**'\n" +
+			"  stead snapshot ssh://root@prod-7.acme.example acme --limit-rate 2M\n" +
 			"  stead snapshot image:acme.tar#1.2 acme",
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error { return runSnapshot(cmd.Context(), g, f, args) },
@@ -56,6 +59,7 @@ func newSnapshot(g *globals) *cobra.Command {
 	flags.StringArrayVar(&f.pools, "pool", nil, "a folder or web address that offers package files before the archives are asked")
 	f.list.add(flags)
 	flags.StringArrayVar(&f.with, "with", nil, "put all files of this package into a bundle")
+	f.reach.add(flags)
 	flags.StringVar(&f.note, "note", "", "a note on this release, kept in target.toml")
 	flags.StringVar(&f.title, "title", "", "what the target is, kept in target.toml")
 	flags.BoolVar(&f.asJSON, "json", false, "answer as JSON")
@@ -86,6 +90,10 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 	if address == "" {
 		return usagef("no host given, and target.toml of %s names none: stead snapshot HOST %s", target, target)
 	}
+	if f.reach.dryRun {
+		return dryRun(g, address)
+	}
+	w.limit = f.reach.limit
 	h, address, err := openHost(ctx, address, w)
 	if err != nil {
 		return err
@@ -110,9 +118,12 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 	begun := time.Now()
 	res, err := takeSnapshot(ctx, w, h, f, envs.SnapshotOptions{Target: target, Address: address,
 		Readers: pkgdb.Readers, Rules: rules, Pools: pools, Accept: accept(g, w, f.yes),
-		Architecture: architectureOf(h)})
+		Architecture: architectureOf(h), Wire: strings.HasPrefix(address, "ssh:")})
 	w.meter.close()
 	if err != nil {
+		return err
+	}
+	if err := finish(h); err != nil {
 		return err
 	}
 	err = w.fleet.ChangeTarget(target, func(t *envs.Target) {
@@ -128,9 +139,12 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 		return err
 	}
 	if f.asJSON {
-		return g.printJSON(res)
+		return g.printJSON(answered{res, trafficOf(h)})
 	}
 	printSnapshot(g, w, res, time.Since(begun))
+	if t := trafficOf(h); t != nil {
+		fmt.Fprintf(g.stdout, "%s received from the host, %s sent\n", envs.Bytes(t.Received), envs.Bytes(t.Sent))
+	}
 	return nil
 }
 

@@ -162,6 +162,7 @@ type work struct {
 	fleet   *envs.Fleet
 	config  envs.Config
 	meter   *meter
+	limit   string // snapshot --limit-rate
 }
 
 // open opens the project around the current folder, its fleet, and with it the

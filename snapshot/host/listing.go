@@ -262,3 +262,39 @@ func decodeFile(r *bufio.Reader) (f snapshot.File, size int64, err error) {
 	f.Change = snapshot.Stamp(body)
 	return f, size, nil
 }
+
+// lookups finds many entries, going through each folder once.
+func (l *listing) lookups(ctx context.Context, paths []string) (map[string]snapshot.File, error) {
+	there := make(map[string]snapshot.File, len(paths))
+	in := map[string]map[string]bool{}
+	for _, p := range paths {
+		up := path.Dir(p)
+		if !snapshot.ValidPath(p) || l.folders[up] == nil {
+			continue
+		}
+		if in[up] == nil {
+			in[up] = map[string]bool{}
+		}
+		in[up][p] = true
+	}
+	for up, wanted := range in {
+		s := l.folders[up]
+		err := l.walk(ctx, s, func(f snapshot.File) error {
+			if wanted[f.Path] {
+				f, _ = l.complete(f)
+				there[f.Path] = f
+				if delete(wanted, f.Path); len(wanted) == 0 {
+					return fs.SkipAll
+				}
+			}
+			if f.Type == snapshot.Dir && f.Path != s.path {
+				return fs.SkipDir
+			}
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return there, nil
+}

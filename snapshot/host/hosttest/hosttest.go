@@ -125,7 +125,7 @@ func entries(t *testing.T, h snapshot.Host, root string) {
 		if err := unix.Lstat(p, &st); err != nil {
 			return err
 		}
-		kinds := map[uint32]snapshot.Type{unix.S_IFREG: 'f', unix.S_IFDIR: 'd', unix.S_IFLNK: 'l', unix.S_IFIFO: 'p'}
+		kinds := map[uint32]snapshot.Type{unix.S_IFREG: 'f', unix.S_IFDIR: 'd', unix.S_IFLNK: 'l', unix.S_IFIFO: 'p', unix.S_IFCHR: 'c'}
 		if f.Type != kinds[st.Mode&unix.S_IFMT] || f.Mode != st.Mode&0o7777 || f.UID != st.Uid || f.GID != st.Gid {
 			t.Errorf("%q: %c %o %d:%d, want mode %o %d:%d", rel, f.Type, f.Mode, f.UID, f.GID, st.Mode, st.Uid, st.Gid)
 		}
