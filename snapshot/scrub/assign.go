@@ -9,43 +9,52 @@ import (
 // Names that say their value is a secret, at the end of a longer name or alone.
 const secretName = `(?:pass(?:word|wd|phrase|code|w)?|pwd|secret|secret[_.-]?key(?:[_.-]?base)?|api[_.-]?key|apikey|` +
 	`access[_.-]?key|access[_.-]?token|auth[_.-]?token|auth[_.-]?key|private[_.-]?key|client[_.-]?key[_.-]?data|bearer[_.-]?token|` +
-	`encryption[_.-]?key|signing[_.-]?key|token|preshared[_.-]?key|psk|bindpw|rootpw|db[_.-]?pass|smtp[_.-]?pass|` +
-	`ssl[_.-]?pass|ftp[_.-]?pass|mail[_.-]?pass|user[_.-]?pass|connectionstring)`
+	`(?:encryption|signing|account|app|master|session|cookie|jwt|hmac|license)[_.-]?key|token|preshared[_.-]?key|psk|bindpw|rootpw|db[_.-]?pass|smtp[_.-]?pass|` +
+	`ssl[_.-]?pass|ftp[_.-]?pass|mail[_.-]?pass|user[_.-]?pass|connectionstring|authtok|rediscli_auth|passwort|kennwort|mot_?de_?passe)`
 
 var (
 	// NAME = value, "NAME": "value", NAME: value, define('NAME', 'value'),
 	// $x['NAME'] = 'value'.
 	assigns = lazy(`(?i)[A-Za-z0-9_.-]{0,60}` + secretName +
 		`["']?\]?[ \t]*(?:=>|:=|=|:|,)[ \t]*("[^"\n]{1,512}"|'[^'\n]{1,512}'|[^\s"']+)`)
-	// <password>value</password>
+	// <password>value</password>, and <entry key="password">value</entry>
 	element = lazy(`(?i)<[A-Za-z0-9_.:-]{0,60}` + secretName + `[^<>\n]{0,100}>([^<>\n]{1,512})</`)
-	// Settings whose value follows after a space: redis, LDAP, netrc, SNMP.
-	spaced = lazy(`(?im)^[ \t]*(?:requirepass|masterauth|bindpw|rootpw|ldap_default_authtok|` +
-		`machine[ \t]+\S+[ \t]+login[ \t]+\S+[ \t]+password|authpass|auth_pass)[ \t]+("[^"\n]+"|\S+)`)
+	entry   = lazy(`(?i)(?:name|key)=["'][A-Za-z0-9_.:-]{0,60}` + secretName +
+		`["'](?:[^<>\n]{0,100}value=("[^"\n]{1,512}"|'[^'\n]{1,512}')|[^<>\n]{0,100}>([^<>\n]{1,512})<)`)
+	// Settings whose value follows after a space: redis, LDAP, netrc, SNMP, BIND,
+	// interfaces(5), HAProxy, debconf-set-selections(1).
+	spaced = lazy(`(?im)^[ \t]*(?:requirepass|masterauth|bindpw|rootpw|ldap_default_authtok|(?:wpa|wireless)-(?:psk|passphrase|key)|` +
+		`machine[ \t]+\S+[ \t]+login[ \t]+\S+[ \t]+password|authpass|auth_pass|stats[ \t]+auth[ \t]+[^\s:]+:|` +
+		`user[ \t]+\S+[ \t]+(?:insecure-)?password|createuser[ \t]+\S+[ \t]+(?:md5|sha\S*)|r[ow]community6?|` +
+		`\S+[ \t]+\S+password(?:-again)?[ \t]+password)[ \t]*("[^"\n]+"|\S+)`)
+	acl           = lazy(`^user[ \t]+\S+[ \t][^>\n]*>([^\s"']+)`) // Redis
+	named         = lazy(`(?i)\b(?:secret|password|passphrase|identified[ \t]+by)[ \t]+("[^"\n]{4,512}"|'[^'\n]{4,512}')`)
 	authorization = lazy(`(?i)authorization["']?[ \t]*[:=]?[ \t]*["']?(?:basic|bearer)[ \t]+([A-Za-z0-9+/._~-]{12,}=*)`)
-	// scheme://user:password@host
+	dockerAuth    = lazy(`"(?:auth|identitytoken)"[ \t]*:[ \t]*"([A-Za-z0-9+/]{12,}={0,2})"`)
+	// scheme://user:password@host, and Oracle's user/password@host.
 	address = lazy(`^://([^/\s:@"'<>]{0,100}):([^/\s@"'<>]{1,256})@[A-Za-z0-9\[._-]`)
-
-	// Passwords given to programs on their command lines: mysql -pX, sshpass -p X,
-	// curl -u NAME:X, and curl's own configuration, user = "NAME:X".
-	given = []func() *regexp.Regexp{
-		lazy(`\b(?:mysql|mariadb)[a-z]*[ \t](?:[^|;&\n]*[ \t])?-p("[^"\n]+"|'[^'\n]+'|[^\s"'|;&]+)`),
-		lazy(`\bsshpass[ \t]+-p[ \t]*("[^"\n]+"|'[^'\n]+'|[^\s"']+)`),
-		lazy(`\bcurl[ \t](?:[^|;&\n]*[ \t])?(?:-u[ \t]*|--user[ \t=])["']?[^\s:"'$]+:([^\s"']+)`),
-		lazy(`^-{0,2}(?:proxy-)?user[ \t]*=[ \t]*"?[^\s:"=]+:([^\s"]+)"?$`),
-	}
+	oracle  = lazy(`jdbc:oracle:[a-z]+:[^/\s@]{1,64}/([^@\s"'<>]{1,128})@`)
+	// host:port:database:user:password, as in .pgpass, and smtp.host:587 user:password.
+	pgpass = lazy(`^[^:\s#]{1,255}:(?:[0-9]{2,5}|\*):[^:\s]{1,64}:[^:\s]{1,64}:((?:[^:\\\s]|\\.){4,128})$`)
+	relay  = lazy(`^\[?[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+\]?(?::[0-9]+)?[ \t]+[^\s:]{1,128}:([^\s:]{4,128})$`)
 
 	xmlComment = lazy(`(?s)<!--.*?-->`)
-
-	hint = lazy(`(?i)pass|pwd|secret|token|key|psk|bindpw|rootpw|masterauth|connectionstring|authorization|authtok`)
 )
 
+// hints are the words without which a line isn't looked at closer, in lower case.
+var hints = []string{"pass", "pwd", "secret", "token", "key", "psk", "bindpw", "rootpw", "masterauth", "connectionstring", "auth",
+	"kennwort", "identified", "createuser", "mysql", "mariadb", "curl", "user", "smbclient", "ldap", "lftp", "oracle:", "redis-cli", "login=", "community", "wpa-", "wireless-"}
+
 func patterns() []string {
-	var all []string
-	for _, re := range []func() *regexp.Regexp{begin, end, header, assigns, element, spaced, authorization, address, hint, given[0], given[1], given[2], given[3]} {
-		all = append(all, re().String())
+	all := []func() *regexp.Regexp{begin, end, header, assigns, element, entry, spaced, acl, named, authorization, dockerAuth, address, oracle, pgpass, relay}
+	for _, g := range given {
+		all = append(all, g.re)
 	}
-	return all
+	var text []string
+	for _, re := range all {
+		text = append(text, re().String())
+	}
+	return append(text, hints...)
 }
 
 // placeholders are values that are nobody's password, in lower case.
@@ -53,8 +62,8 @@ var placeholders = wordSet(`password passwd pass pwd secret token key user usern
 	changeme change_me changeit example sample test none null nil undefined empty true false yes no on off 0 1 default
 	required optional sufficient requisite include files compat systemd sss ldap nis db dns winbind prompt ask
 	interactive never always enabled disabled auto string str int bool file env plain login md5 sha256 sha512 crypt
-	scram-sha-256 peer trust ident reject stdin hidden text auth redacted masked removed foo bar baz foobar xxx any all
-	pass:insta pserver:anoncvs anoncvs anonymous`)
+	scram-sha-256 peer trust ident reject stdin hidden text auth read write redacted masked removed foo bar baz foobar xxx any all
+	pass:insta pserver:anoncvs anoncvs anonymous public passwort kennwort`)
 
 func wordSet(s string) map[string]bool {
 	m := map[string]bool{}
@@ -64,63 +73,40 @@ func wordSet(s string) map[string]bool {
 	return m
 }
 
-// assignment looks for settings that hold a secret, a line at a time; what is
-// commented out is documentation, more often than not.
-func assignment(b []byte) string {
-	if bytes.Contains(b, []byte("<!--")) {
-		b = xmlComment().ReplaceAll(b, nil)
-	}
-	for line := range bytes.SplitSeq(b, []byte("\n")) {
-		if i := bytes.Index(line, []byte(" #")); i >= 0 && bytes.Count(line[:i], []byte(`"`))%2 == 0 && bytes.IndexByte(line[:i], '\'') < 0 {
-			line = line[:i] // what follows is a comment
-		}
-		line = bytes.TrimSpace(line)
-		if len(line) < 5 || comment(line) {
+// assigned reports whether a line sets something with a secret's name.
+func assigned(line []byte, k kind, real func([]byte) bool) bool {
+	for _, m := range assigns().FindAllSubmatchIndex(line, 20) {
+		// The match may begin inside of a word that the pattern was too short for.
+		if m[0] > 0 && (wordByte(line[m[0]-1]) || line[m[0]-1] == '$' && !phpVariable(line)) {
 			continue
 		}
-		if onCommandLine(line) {
-			return "a password is given to a program"
-		}
-		if !hint().Match(line) {
+		name := line[m[0]:m[2]]
+		if bytes.IndexByte(name, ',') >= 0 && !bytes.Contains(line, []byte("define(")) || otherWord(name) {
 			continue
 		}
-		for _, m := range assigns().FindAllSubmatchIndex(line, 20) {
-			// The match may begin inside of a word that the pattern was too short for.
-			if m[0] > 0 && (wordByte(line[m[0]-1]) || line[m[0]-1] == '$' && !phpVariable(line)) {
-				continue
-			}
-			if name := line[m[0]:m[2]]; bytes.IndexByte(name, ',') >= 0 && !bytes.Contains(line, []byte("define(")) {
-				continue
-			}
-			if prose(line, m) {
-				continue
-			}
-			if realValue(line[m[2]:m[3]]) {
-				return "a password is set"
-			}
+		if k == program && line[m[2]] != '"' && line[m[2]] != '\'' && !simple(line, m) {
+			continue // an expression
 		}
-		for _, re := range []func() *regexp.Regexp{element, spaced} {
-			if m := re().FindSubmatch(line); m != nil && realValue(m[1]) {
-				return "a password is set"
-			}
-		}
-		if m := authorization().FindSubmatch(line); m != nil && len(distinct(m[1])) > 6 {
-			return "an authorization header"
+		if !prose(line, m) && real(line[m[2]:m[3]]) {
+			return true
 		}
 	}
-	return ""
+	return false
 }
 
-// onCommandLine finds the passwords that programs take as an argument.
-func onCommandLine(line []byte) bool {
-	for _, g := range []struct {
-		word string // without it there is no need for the pattern
-		re   int
-	}{{"mysql", 0}, {"mariadb", 0}, {"sshpass", 1}, {"curl", 2}, {"user", 3}} {
-		if bytes.Contains(line, []byte(g.word)) {
-			if m := given[g.re]().FindSubmatch(line); m != nil && realValue(m[1]) {
-				return true
-			}
+// simple reports whether nothing but the assignment is on a line.
+func simple(line []byte, m []int) bool { return m[0] == 0 && m[3] == len(line) }
+
+// otherWord reports whether a name ends with "pass" by chance.
+func otherWord(name []byte) bool {
+	low := strings.TrimRight(strings.ToLower(string(name)), "\"'] \t=:>,")
+	word, ok := strings.CutSuffix(low, "pass")
+	if !ok {
+		return false
+	}
+	for _, w := range []string{"by", "com", "mini", "sur", "tres", "over", "under", "encom", "multi", "one", "two", "single", "fast", "low", "high", "band"} {
+		if strings.HasSuffix(word, w) {
+			return true
 		}
 	}
 	return false
@@ -134,6 +120,7 @@ func prose(line []byte, m []int) bool {
 		!bytes.HasSuffix(line[:m[3]], []byte(","))
 }
 
+// comment reports whether a line is commented out, or documentation.
 func comment(line []byte) bool {
 	if len(line) > 2 && line[0] == '*' && (line[2] == '*' || line[2] >= '0' && line[2] <= '9') {
 		return false // the times of a cron job
@@ -173,12 +160,56 @@ func realValue(value []byte) bool {
 	}
 	if len(distinct([]byte(v))) < 3 || strings.HasPrefix(low, "your") || strings.HasPrefix(low, "file:") ||
 		strings.HasPrefix(low, "env:") || strings.HasPrefix(low, "http://") || strings.HasPrefix(low, "https://") ||
-		strings.HasPrefix(low, "./") || strings.HasSuffix(low, ".so") || strings.HasSuffix(low, "()") {
+		strings.HasPrefix(low, "./") || strings.HasSuffix(low, "_here") || strings.HasSuffix(low, " here") || strings.HasSuffix(low, ".so") || strings.HasSuffix(low, "()") {
+		return false
+	}
+	if identifier().MatchString(v) {
 		return false
 	}
 	// A sentence is a label or a question; code is a call or an access.
 	return strings.Count(v, " ") < 3 && (quoted || !strings.ContainsAny(v, "()[]{}"))
 }
+
+// identifier is the name of something secret: "NextToken" in the description of an
+// interface.
+var identifier = lazy(`^[A-Za-z_.-]*(?i:password|passwd|token|secret|key|passphrase)$`)
+
+// generated reports whether a value looks as if a machine made it, or somebody who was
+// told to use digits: not a word of a manual, a number, a version, an address.
+func generated(value []byte) bool {
+	v := strings.Trim(strings.TrimSpace(string(value)), `"'`)
+	v = strings.TrimRight(v, ",;)]}>")
+	if len(v) < 8 || len(distinct([]byte(v))) < 6 || strings.ContainsAny(v, " \t") || ordinary().MatchString(v) {
+		return false
+	}
+	low := strings.ToLower(v)
+	for _, w := range examples {
+		if strings.Contains(low, w) && (len(v) < 20 || w[0] > '9') {
+			return false
+		}
+	}
+	digits, letters, runs := 0, 0, 0
+	for i := 0; i < len(v); i++ {
+		switch c := v[i]; {
+		case c >= '0' && c <= '9':
+			if digits++; i > 0 && (v[i-1] < '0' || v[i-1] > '9') {
+				runs++
+			}
+		case c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z':
+			letters++
+		}
+	}
+	return digits > 0 && letters > 1
+}
+
+// examples are in values that manuals show.
+var examples = strings.Fields(`example change your secret passw token sample dummy insert replace 1234 foobar default xxxx abcdef
+	somewhere something mypass test placeholder redacted`)
+
+// ordinary are numbers with units, dates, versions, names of hosts and files, and what
+// is called like algorithms.
+var ordinary = lazy(`^(?:[0-9][0-9.,_:-]*[A-Za-z%]{0,3}|[0-9a-fx.:]+:[0-9a-f.:/]*|v?[0-9]+(?:\.[0-9A-Za-z+~-]+)+|[a-z0-9_-]{1,20}(?:[./:][A-Za-z0-9_-]{1,20})+|` +
+	`[A-Za-z]+[_-]?[0-9]{1,2}|(?i:[a-z0-9]+[_-])*(?i:sha|md|aes|rsa|utf|iso|des|hmac|ed|chacha|x|p)-?_?[0-9]+(?i:[_-][a-z0-9]+)*|[a-z]{1,12}(?:[_-][a-z0-9]{1,12})+)$`)
 
 // passwordInAddress finds scheme://user:password@host.
 func passwordInAddress(b []byte) bool {

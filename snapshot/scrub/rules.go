@@ -56,7 +56,7 @@ func version(keep, drop []string) string {
 		fmt.Fprintln(h, p)
 	}
 	fmt.Fprintf(h, "%q %q %v %q\n", keep, drop, placeholders, sourceCode)
-	return "scrub2:" + hex.EncodeToString(h.Sum(nil))[:16]
+	return "scrub3:" + hex.EncodeToString(h.Sum(nil))[:16]
 }
 
 // Version implements snapshot.Rules.

@@ -37,7 +37,7 @@ var secrets = all(
 		"/etc/blkid.tab", "/etc/initramfs-tools/conf.d/resume"),
 	secret("password hashes",
 		"/etc/shadow", "/etc/gshadow", "/etc/shadow-", "/etc/gshadow-", "/etc/shadow.*", "/etc/gshadow.*",
-		"/etc/security/opasswd", "/etc/master.passwd", "**/.htpasswd", "/etc/**/htpasswd*", "**/.htdigest"),
+		"/etc/security/opasswd", "/etc/master.passwd", "**/.htpasswd*", "**/htpasswd*", "**/*.htpasswd", "**/.htdigest"),
 	secret("names people",
 		"/etc/passwd-", "/etc/group-", "/etc/subuid-", "/etc/subgid-", "/var/lib/AccountsService/**", "/var/lib/extrausers/**"),
 	secret("says who may become root", "/etc/sudoers.d/**", "/etc/doas.conf"),
