@@ -95,6 +95,7 @@ type lister struct {
 	packages []snapshot.Package // that are to be installed
 	release  distRelease        // zero where it isn't known
 	work     string
+	fetching archive.FetchOptions
 }
 
 // choose takes the packages that are installed on the host and not left out.
@@ -215,6 +216,7 @@ type MissingPackage struct {
 type MissingPackagesError struct {
 	Packages []MissingPackage
 	Problems []*archive.Problem
+	old      bool // snapshot archives were asked, too
 }
 
 func (e *MissingPackagesError) Error() string {
@@ -240,6 +242,9 @@ func (e *MissingPackagesError) Error() string {
 // Hint says how to go on.
 func (e *MissingPackagesError) Hint() string {
 	hint := "--archive names another archive"
+	if !e.old {
+		hint += ", and $STEAD_SNAPSHOT_ARCHIVE one that keeps old versions"
+	}
 	var flags []string
 	for _, p := range e.Packages[:min(len(e.Packages), 10)] {
 		flags = append(flags, "--without "+p.Name)
@@ -261,8 +266,13 @@ func (l *lister) locate(ctx context.Context) (*archive.Result, error) {
 		return nil, err
 	}
 	defer closeHost(apt)
+	snapshots, err := l.cfg.Fleet.Snapshots()
+	if err != nil {
+		return nil, err
+	}
+	l.fetching = archive.FetchOptions{Progress: l.cfg.Progress, Pacer: pacer(snapshots, l.previous)}
 	debian := archive.Debian{Host: apt, Store: l.cfg.Store, Architecture: l.arch, Previous: l.previous,
-		Mirrors: l.cfg.Fleet.allMirrors(), Pools: l.opts.Pools, Fetch: archive.FetchOptions{Progress: l.cfg.Progress}}
+		Mirrors: l.cfg.Fleet.allMirrors(), Pools: l.opts.Pools, Snapshots: snapshots, Indexed: true, Fetch: l.fetching}
 	var want []archive.Want
 	for _, p := range l.packages {
 		want = append(want, l.wants(p, p.Version)...)
@@ -332,7 +342,7 @@ func (l *lister) fetch(ctx context.Context, chosen []archive.Candidate) (absent 
 			files = append(files, c.File())
 		}
 	}
-	err = archive.Fetch(ctx, l.cfg.Store, files, archive.FetchOptions{Progress: l.cfg.Progress})
+	err = archive.Fetch(ctx, l.cfg.Store, files, l.fetching)
 	var each archive.FetchErrors
 	if !errors.As(err, &each) {
 		return nil, err
@@ -353,7 +363,7 @@ func (l *lister) fetch(ctx context.Context, chosen []archive.Candidate) (absent 
 // missing names what can't be had, each with the nearest version that can.
 func (l *lister) missing(ctx context.Context, debian archive.Debian, missing []snapshot.Package, absent []archive.Candidate,
 	problems []*archive.Problem) error {
-	e := &MissingPackagesError{Problems: problems}
+	e := &MissingPackagesError{Problems: problems, old: len(debian.Snapshots) > 0}
 	var want []archive.Want
 	for _, p := range missing {
 		want = append(want, l.wants(p, "")...)
@@ -361,7 +371,7 @@ func (l *lister) missing(ctx context.Context, debian archive.Debian, missing []s
 	versions := map[string][]string{}
 	if len(want) > 0 {
 		debian.Fetch.Progress = nil // its notes were made before
-		debian.Previous, debian.Pools = nil, nil
+		debian.Previous, debian.Pools, debian.Snapshots = nil, nil, nil
 		found, err := debian.Locate(ctx, want)
 		if err != nil {
 			return err

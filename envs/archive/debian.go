@@ -22,7 +22,10 @@ type Debian struct {
 	// Snapshots are addresses (http, https) of snapshot archives: they keep every file
 	// that Debian's archives ever had. See CheckSnapshots.
 	Snapshots []string
-	Offline   bool // don't ask the archives themselves
+	// Indexed asks snapshot archives for nothing but what a signed index names: where
+	// there are no files of a host to compare another file with.
+	Indexed bool
+	Offline bool // don't ask the archives themselves
 	// Fresh asks nobody but the archives themselves: for files that are gone from
 	// where an older index had them, and may have moved to another suite.
 	Fresh bool

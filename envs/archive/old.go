@@ -104,6 +104,9 @@ func (o old) search(ctx context.Context, base string, want []Want) ([]Candidate,
 			rest = append(rest, s)
 		}
 	}
+	if o.Indexed {
+		return cands, errors.Join(lookErr, proveErr)
+	}
 	bare, err := o.unproved(ctx, base, rest)
 	return append(cands, bare...), errors.Join(lookErr, proveErr, err)
 }
@@ -114,37 +117,53 @@ func (o old) lookUp(ctx context.Context, base string, want []Want) (all []*sough
 	var mu sync.Mutex
 	var failed error
 	done := int64(0)
-	answers := make([]*sought, len(want))
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(lookUps)
-	for i, w := range want {
-		g.Go(func() error {
-			files, err := o.binfiles(gctx, base, w)
-			if err != nil && (gctx.Err() != nil || errors.As(err, new(*sinkError))) {
-				return err
+	for _, same := range byVersion(want) {
+		g.Go(func() error { // the first answer, which is kept, is that of all architectures
+			for _, w := range same {
+				files, err := o.binfiles(gctx, base, w)
+				if err != nil && (gctx.Err() != nil || errors.As(err, new(*sinkError))) {
+					return err
+				}
+				mu.Lock()
+				if err != nil && (failed == nil || errors.As(err, new(*PaceError)) && !errors.As(failed, new(*PaceError))) {
+					failed = err
+				}
+				if len(files) > 0 {
+					all = append(all, &sought{Want: w, files: files})
+				}
+				done++
+				o.Fetch.Progress.Report(snapshot.Event{Stage: snapshotsStage, Item: w.Name, Done: done, Total: int64(len(want)), Unit: "packages"})
+				mu.Unlock()
 			}
-			mu.Lock()
-			defer mu.Unlock()
-			if err != nil && (failed == nil || errors.As(err, new(*PaceError)) && !errors.As(failed, new(*PaceError))) {
-				failed = err
-			}
-			if len(files) > 0 {
-				answers[i] = &sought{Want: w, files: files}
-			}
-			done++
-			o.Fetch.Progress.Report(snapshot.Event{Stage: snapshotsStage, Item: w.Name, Done: done, Total: int64(len(want)), Unit: "packages"})
 			return nil
 		})
 	}
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	for _, s := range answers {
-		if s != nil {
-			all = append(all, s)
-		}
+	at := make(map[Want]int, len(want))
+	for i, w := range want {
+		at[w] = i
 	}
+	slices.SortFunc(all, func(a, b *sought) int { return cmp.Compare(at[a.Want], at[b.Want]) })
 	return all, failed
+}
+
+// byVersion puts the architectures of a package's version together.
+func byVersion(want []Want) (groups [][]Want) {
+	at := make(map[Want]int)
+	for _, w := range want {
+		key := Want{Name: w.Name, Version: w.Version}
+		i, ok := at[key]
+		if !ok {
+			i = len(groups)
+			at[key], groups = i, append(groups, nil)
+		}
+		groups[i] = append(groups[i], w)
+	}
+	return groups
 }
 
 // whenInstalled says when the host got its packages: dpkg wrote their lists then.

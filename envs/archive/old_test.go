@@ -162,6 +162,30 @@ func TestOldVersions(t *testing.T) {
 	}
 }
 
+// Where there is no host to compare a file with, only an index's word counts; and what
+// may be of either architecture is asked for once.
+func TestOldVersionsIndexed(t *testing.T) {
+	h := newHistory(t)
+	srv := serveFunc(t, h.ServeHTTP)
+	var n notes
+	d := Debian{Host: oldHost(t, h), Store: newStore(t), Snapshots: []string{srv.URL}, Indexed: true, Fetch: quick(&n)}
+	d.Fetch.Client = withoutArchives(srv)
+	var want []Want
+	for _, p := range []deb{h.pool, h.bash, h.tzdata} {
+		want = append(want, Want{p.Name, p.Version, "amd64"}, Want{p.Name, p.Version, "all"})
+	}
+	res := locate(t, d, want...)
+	if len(res.Candidates) != 2 || res.Candidates[0].Want != h.bash.Want || res.Candidates[1].Want != h.tzdata.Want {
+		t.Errorf("got %+v", res.Candidates)
+	}
+	if got := srv.count("/mr/binary/"); got != 3 {
+		t.Errorf("%d look-ups for three packages", got)
+	}
+	if srv.count("/file/") != 0 {
+		t.Error("a file was fetched that nothing vouches for")
+	}
+}
+
 // withoutArchives is a client that reaches only one server.
 func withoutArchives(srv *server) *http.Client {
 	return &http.Client{Transport: only{strings.TrimPrefix(srv.URL, "http://")}}
