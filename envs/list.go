@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -51,13 +52,16 @@ func SnapshotList(ctx context.Context, cfg Config, list *snapshot.Database, opts
 			return l.unchanged()
 		}
 	}
-	if err := opts.Engine.Check(ctx); err != nil {
-		return nil, err
-	}
 	if l.work, err = cfg.Store.WorkDir("list"); err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(l.work)
+	if err := l.listSources(ctx); err != nil {
+		return nil, err
+	}
+	if err := opts.Engine.Check(ctx); err != nil { // before anything is fetched
+		return nil, err
+	}
 	found, err := l.locate(ctx)
 	if err != nil {
 		return nil, err
@@ -97,6 +101,9 @@ type lister struct {
 	work     string
 	fetching archive.FetchOptions
 }
+
+// aptDir is the folder with the apt configuration that the host may have had.
+func (l *lister) aptDir() string { return filepath.Join(l.work, "apt") }
 
 // choose takes the packages that are installed on the host and not left out.
 func (l *lister) choose(listed []snapshot.Package) error {
@@ -257,11 +264,7 @@ func (e *MissingPackagesError) Hint() string {
 
 // locate finds and fetches the file of each package, or names all that have none.
 func (l *lister) locate(ctx context.Context) (*archive.Result, error) {
-	dir := l.work + "/apt"
-	if err := l.listSources(ctx, dir); err != nil {
-		return nil, err
-	}
-	apt, err := l.opts.Folder(dir)
+	apt, err := l.opts.Folder(l.aptDir())
 	if err != nil {
 		return nil, err
 	}

@@ -96,7 +96,7 @@ func (e *NoArchiveError) Hint() string {
 
 // listSources makes a folder with the apt configuration that the host may have had, in
 // which archives are searched like in a host's own. It notes what it assumed.
-func (l *lister) listSources(ctx context.Context, dir string) error {
+func (l *lister) listSources(ctx context.Context) error {
 	i := slices.IndexFunc(l.packages, func(p snapshot.Package) bool { return p.Name == "base-files" })
 	known := false
 	if i >= 0 {
@@ -131,7 +131,7 @@ func (l *lister) listSources(ctx context.Context, dir string) error {
 		}
 		l.cfg.Progress.Note("locating", "the list is "+note)
 	}
-	return l.writeSources(dir, lines)
+	return l.writeSources(l.aptDir(), lines)
 }
 
 // merged reports whether /bin is a link on the host, as far as a list can tell.
