@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/stead-env/stead/snapshot"
 	"github.com/stead-env/stead/snapshot/host/hosttest"
 )
@@ -24,6 +26,42 @@ func open(t testing.TB, root string, skip ...string) *Dir {
 
 func TestConformance(t *testing.T) {
 	hosttest.Run(t, func(t *testing.T, root string) snapshot.Host { return open(t, root) })
+}
+
+// A mounted disk is a folder, with more disks mounted below it.
+func TestMountedDisksConform(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("mounting needs root")
+	}
+	hosttest.Run(t, func(t *testing.T, root string) snapshot.Host {
+		if err := os.MkdirAll(filepath.Join(root, "boot/grub"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		for _, dir := range []string{"usr", "boot", "etc"} {
+			at, spare := filepath.Join(root, dir), t.TempDir()
+			for _, name := range []string{"upper", "work"} {
+				if err := os.Mkdir(filepath.Join(spare, name), 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			// An overlay has a device number of its own, as a disk has.
+			options := "lowerdir=" + at + ",upperdir=" + spare + "/upper,workdir=" + spare + "/work"
+			if err := unix.Mount("stead-test", at, "overlay", 0, options); err != nil {
+				t.Fatalf("mounting %s: %v", dir, err)
+			}
+			t.Cleanup(func() {
+				if err := unix.Unmount(at, unix.MNT_DETACH); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		d := open(t, root)
+		var top, below unix.Stat_t
+		if unix.Stat(root, &top) != nil || unix.Stat(filepath.Join(root, "usr"), &below) != nil || top.Dev == below.Dev {
+			t.Fatal("usr is no disk of its own")
+		}
+		return d
+	})
 }
 
 func TestLive(t *testing.T) {

@@ -1,6 +1,7 @@
 package host
 
 import (
+	"archive/tar"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -33,10 +34,10 @@ var _ snapshot.Host = (*Image)(nil)
 
 // place is where the content of a regular file lies.
 type place struct {
-	key    [16]byte // of its path
-	blob   uint32
-	at     int64
-	length int64
+	key  [16]byte // of its path
+	blob uint32
+	start
+	size int64
 }
 
 func placeKey(path string) [16]byte {
@@ -103,19 +104,18 @@ func (im *Image) open(ctx context.Context, name, ref string, progress snapshot.P
 	if im.listing, err = newListing(im.spool); err != nil {
 		return err
 	}
-	return im.merge(ctx, s, layers, progress)
+	return im.merge(ctx, layers, progress)
 }
 
 // merge applies the layers, and lists what comes out.
-func (im *Image) merge(ctx context.Context, s *spool, layers []layer, progress snapshot.Progress) error {
+func (im *Image) merge(ctx context.Context, layers []layer, progress snapshot.Progress) error {
 	t := newTree()
 	for i, l := range layers {
 		progress.Report(snapshot.Event{Stage: "merging layers", Done: int64(i), Total: int64(len(layers)), Unit: "layers"})
-		if err := t.layer(ctx, im.blobs[i], uint32(i), l.diffID.String(), s); err != nil {
+		if err := t.layer(ctx, im.blobs[i], uint32(i), l.diffID.String()); err != nil {
 			return fmt.Errorf("layer %d of %d (%s): %w", i+1, len(layers), l.label(), err)
 		}
 	}
-	im.blobs = append(im.blobs, s.expanded...)
 	places, err := t.list(im.listing)
 	if err != nil {
 		return err
@@ -179,11 +179,26 @@ func (im *Image) Read(ctx context.Context, paths []string, fn func(string, io.Re
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := fn(f.path, im.blobs[f.place.blob].section(f.place.at, f.place.length), nil); err != nil {
+		content, err := f.place.open(im.blobs[f.place.blob])
+		if err := fn(f.path, content, err); err != nil {
 			return err
 		}
 	}
 	return ctx.Err()
+}
+
+// open begins to read a content.
+func (p *place) open(b *blob) (io.Reader, error) {
+	if p.skip == 0 {
+		return b.section(p.at, p.size), nil
+	}
+	tr := tar.NewReader(b.section(p.at, b.size-p.at))
+	for range p.skip {
+		if _, err := tr.Next(); err != nil {
+			return nil, err
+		}
+	}
+	return tr, nil
 }
 
 // locate finds a file's content, or says why it has none.

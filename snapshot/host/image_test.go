@@ -365,7 +365,7 @@ func show(t testing.TB, h snapshot.Host) string {
 		if err != nil {
 			return err
 		}
-		b, err := io.ReadAll(r)
+		b, err := io.ReadAll(io.LimitReader(r, 1<<16))
 		lines[at[p]] += " " + string(b)
 		return err
 	})

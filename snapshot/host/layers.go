@@ -24,6 +24,7 @@ const (
 	maxAttrs   = 64 << 20   // bytes of extended attributes
 	maxHops    = 255        // links on one path, as container engines have it
 	maxSteps   = 10_000     // elements of one path, those of links included
+	maxSparse  = 4096       // sparse files with nothing between them
 )
 
 // Names with a meaning in layers (OCI image specification, "Representing Changes").
@@ -58,12 +59,12 @@ type imageFile struct {
 	mode, uid, gid uint32
 	blob           uint32 // that holds the content
 	names          int32
-	at, size       int64
-	mtime          int64
-	target         string // of a symbolic link
-	first          string // its first path, once one was listed
-	xattrs         map[string]string
-	change         snapshot.Stamp
+	start
+	size, mtime int64
+	target      string // of a symbolic link
+	first       string // its first path, once one was listed
+	xattrs      map[string]string
+	change      snapshot.Stamp
 }
 
 func newTree() *tree {
@@ -78,10 +79,11 @@ func (t *tree) folder() *node {
 }
 
 // layer applies a layer: the content of blob, a tar.
-func (t *tree) layer(ctx context.Context, b *blob, number uint32, id string, s *spool) error {
+func (t *tree) layer(ctx context.Context, b *blob, number uint32, id string) error {
 	t.now, t.id = number, id
 	in := b.section(0, b.size)
 	tr := tar.NewReader(in)
+	var next start // of the header to come
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -104,11 +106,11 @@ func (t *tree) layer(ctx context.Context, b *blob, number uint32, id string, s *
 		if err != nil {
 			return err
 		}
-		e := entry{Header: hdr, blob: number, at: at}
-		if isSparse(hdr) {
-			if e.blob, e.at, err = s.expand(ctx, hdr, tr); err != nil {
-				return fmt.Errorf("%q: %w", hdr.Name, err)
-			}
+		e := entry{Header: hdr, blob: number, start: start{at: at}}
+		if !isSparse(hdr) {
+			next = start{at: (at + hdr.Size + 511) &^ 511}
+		} else if e.start, next.skip = (start{next.at, next.skip + 1}), next.skip+1; next.skip > maxSparse {
+			return fmt.Errorf("%q: more than %d sparse files in a row", hdr.Name, maxSparse)
 		}
 		if err := t.apply(e); err != nil {
 			return fmt.Errorf("%q: %w", hdr.Name, err)
@@ -120,7 +122,14 @@ func (t *tree) layer(ctx context.Context, b *blob, number uint32, id string, s *
 type entry struct {
 	*tar.Header
 	blob uint32
+	start
+}
+
+// start is where a content begins. That of a sparse file is spread over the tar: it is
+// behind so many headers, from there on.
+type start struct {
 	at   int64
+	skip uint16
 }
 
 // isSparse tells files whose content isn't in the tar as it is.
@@ -406,7 +415,7 @@ var kinds = map[byte]snapshot.Type{
 
 // file makes what an entry describes.
 func (t *tree) file(e entry) (*imageFile, error) {
-	in := &imageFile{typ: kinds[e.Typeflag], blob: e.blob, at: e.at}
+	in := &imageFile{typ: kinds[e.Typeflag], blob: e.blob, start: e.start}
 	switch in.typ {
 	case 0:
 		return nil, fmt.Errorf("an entry of the unknown type %q", e.Typeflag)
@@ -458,7 +467,7 @@ func (t *tree) describe(in *imageFile, e entry) error {
 // stamp tells the content from any other: what a layer holds never changes.
 func (e *entry) stamp(layer string) snapshot.Stamp {
 	h := sha256.New()
-	fmt.Fprintf(h, "%s %d %d %d %s", layer, e.at, e.Size, e.ModTime.Unix(), e.Name)
+	fmt.Fprintf(h, "%s %d %d %d %d %s", layer, e.at, e.skip, e.Size, e.ModTime.Unix(), e.Name)
 	return snapshot.Stamp(h.Sum(nil)[:len(snapshot.Stamp{})])
 }
 
@@ -475,7 +484,7 @@ func (t *tree) list(l *listing) ([]place, error) {
 				in.first = path
 			}
 			f.Link = in.first
-			places = append(places, place{placeKey(path), in.blob, in.at, in.size})
+			places = append(places, place{placeKey(path), in.blob, in.start, in.size})
 		}
 		if in.xattrs != nil {
 			l.xattrs[path] = in.xattrs

@@ -1,7 +1,6 @@
 package host
 
 import (
-	"archive/tar"
 	"bufio"
 	"bytes"
 	"context"
@@ -21,10 +20,8 @@ import (
 )
 
 const (
-	maxSpool    = 1 << 40   // bytes of all layers, holes included
-	maxSparse   = 64 << 30  // bytes of one sparse file
-	maxExpanded = 256       // sparse files, each of which stays open
-	maxWindow   = 128 << 20 // bytes that a zstd frame may refer back to
+	maxSpool  = 1 << 40   // bytes of all layers, holes included
+	maxWindow = 128 << 20 // bytes that a zstd frame may refer back to
 )
 
 // blob is a part of an open file.
@@ -50,8 +47,6 @@ type spool struct {
 	dir      string
 	progress snapshot.Progress
 	total    atomic.Int64
-	layers   int
-	expanded []*blob // sparse files of layers
 }
 
 // compression tells how the bytes of a file are compressed.
@@ -97,7 +92,6 @@ func plain(b *blob) (r io.ReadCloser, compressed bool, err error) {
 // that they are what the image names.
 func (s *spool) unpack(ctx context.Context, a *archive, layers []layer) ([]*blob, error) {
 	blobs := make([]*blob, len(layers))
-	s.layers = len(layers)
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(min(goruntime.GOMAXPROCS(0), 4))
 	var read atomic.Int64
@@ -236,17 +230,4 @@ func fill(r io.Reader, p []byte) (n int, err error) {
 		n += k
 	}
 	return n, err
-}
-
-// expand writes a sparse file of a layer out, with holes, and tells where it is.
-func (s *spool) expand(ctx context.Context, hdr *tar.Header, r io.Reader) (uint32, int64, error) {
-	if hdr.Size > maxSparse || len(s.expanded) >= maxExpanded {
-		return 0, 0, fmt.Errorf("a sparse file of %d bytes, or more than %d of them", hdr.Size, maxExpanded)
-	}
-	b, err := s.keep(ctx, r)
-	if err != nil {
-		return 0, 0, err
-	}
-	s.expanded = append(s.expanded, b)
-	return uint32(s.layers + len(s.expanded) - 1), 0, nil
 }
