@@ -272,7 +272,7 @@ func TestSparseFiles(t *testing.T) {
 			t.Fatalf("the tar has %d bytes", len(out))
 		}
 		im := openImage(t, writeLayout(t, t.TempDir(), map[string]v1.Image{"": imageOf(t, goruntime.GOARCH, "gzip", out)}), "")
-		got, want := everything(t, im), everything(t, open(t, root))
+		got, want := wholeRoot(t, im), wholeRoot(t, open(t, root))
 		for name := range want {
 			if got[name] == "" || digestOf(got[name]) != digestOf(want[name]) {
 				t.Errorf("%s: got %s, want %s", format, got[name], want[name])

@@ -19,8 +19,8 @@ import (
 	"github.com/stead-env/stead/snapshot"
 )
 
-// everything is what a manifest holds of a host, by path, with contents.
-func everything(t *testing.T, h snapshot.Host) map[string]string {
+// wholeRoot is what a manifest holds of a host, by path, with contents.
+func wholeRoot(t *testing.T, h snapshot.Host) map[string]string {
 	t.Helper()
 	all := map[string]snapshot.File{}
 	var paths []string
@@ -126,7 +126,7 @@ func TestLikeUmoci(t *testing.T) {
 	if out, err := exec.Command("umoci", "unpack", "--image", dir+":one", bundle).CombinedOutput(); err != nil {
 		t.Fatalf("umoci: %v\n%s", err, out)
 	}
-	compareRoots(t, everything(t, openImage(t, dir, "")), everything(t, open(t, filepath.Join(bundle, "rootfs"))))
+	compareRoots(t, wholeRoot(t, openImage(t, dir, "")), wholeRoot(t, open(t, filepath.Join(bundle, "rootfs"))))
 }
 
 func compareRoots(t *testing.T, got, want map[string]string) {
