@@ -74,7 +74,7 @@ func (s *snapshotter) pin(ctx context.Context) error {
 	if err := s.unpackCandidates(ctx, candidates, absent); err != nil {
 		return err
 	}
-	if err := s.prove(ctx, candidates, absent, found.Problems); err != nil {
+	if err := s.prove(ctx, installed, candidates, absent, found.Problems); err != nil {
 		return err
 	}
 	used := map[string]bool{}

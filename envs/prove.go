@@ -19,7 +19,7 @@ import (
 
 // prove pins each installed package: to the candidate that is what is installed, else to
 // a file that is built from the host's own.
-func (s *snapshotter) prove(ctx context.Context, candidates []candidate, absent map[digest.Digest]error, problems []*archive.Problem) error {
+func (s *snapshotter) prove(ctx context.Context, installed []snapshot.Package, candidates []candidate, absent map[digest.Digest]error, problems []*archive.Problem) error {
 	differs, err := s.compare(ctx, candidates, absent)
 	if err != nil {
 		return err
@@ -30,10 +30,11 @@ func (s *snapshotter) prove(ctx context.Context, candidates []candidate, absent 
 	}
 	var unproved []snapshot.Package
 	var at []int
-	for i, p := range s.inv.Database.Packages {
+	first := len(s.packages) // behind those of which nothing is to be had
+	for i, p := range installed {
 		k, why := s.choose(p, byWant[wanted(p)], differs, absent, problems)
 		if why != "" {
-			unproved, at = append(unproved, p), append(at, i)
+			unproved, at = append(unproved, p), append(at, first+i)
 			s.repacked = append(s.repacked, RepackedPackage{Name: p.Name, Version: p.Version, Reason: why})
 		}
 		s.packages = append(s.packages, k)
@@ -45,8 +46,8 @@ func (s *snapshotter) prove(ctx context.Context, candidates []candidate, absent 
 	for j, k := range repacked {
 		s.packages[at[j]] = k
 	}
-	for i, p := range s.inv.Database.Packages {
-		s.packages[i] = s.annotate(s.packages[i], p)
+	for i, p := range installed {
+		s.packages[first+i] = s.annotate(s.packages[first+i], p)
 	}
 	return nil
 }
