@@ -50,11 +50,12 @@ func Divide(ctx context.Context, host Host, rules Rules, inv *Inventory, wanted 
 		}
 		e := Entry{File: f}
 		e.Class, e.Reason = rules.Path(f.Path, f.Type)
-		if inv.hidden[f.Link] && e.Class != Secret {
-			e.Class, e.Reason = Secret, HardLinked
-		}
+		keeps := false
 		if e.Class == "" {
-			e.Class, e.Reason, _ = rules.Place(f.Path, f.Type, false)
+			e.Class, e.Reason, keeps = rules.Place(f.Path, f.Type, inv.names[base(parent(f.Path))])
+		}
+		if inv.hidden[f.Link] && e.Class != Secret && (keeps || e.Class == Made || inv.names[base(f.Path)]) {
+			e.Class, e.Reason = Secret, HardLinked
 		}
 		s.leave(e)
 		return nil

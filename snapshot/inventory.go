@@ -94,5 +94,6 @@ type Inventory struct {
 	Unreadable []Left
 
 	hidden map[string]bool // files, as hard links name them, that may not leave
+	names  map[string]bool // elements of the paths that packages own
 	people people
 }

@@ -42,7 +42,7 @@ func Take(ctx context.Context, host Host, readers []Reader, rules Rules, progres
 			s.left.put(row)
 		}
 	}
-	inv := &Inventory{Database: db, Entries: s.kept, Unreadable: s.unreadable, Links: s.links, hidden: s.hidden}
+	inv := &Inventory{Database: db, Entries: s.kept, Unreadable: s.unreadable, Links: s.links, hidden: s.hidden, names: s.names}
 	if inv.people, err = readPeople(ctx, host, rules, inv); err != nil {
 		return nil, err
 	}

@@ -166,17 +166,22 @@ func TestBundle(t *testing.T) {
 	s.must(exec.Command(program, s.host, s.path("again.bundle")))
 	s.must(exec.Command(program, s.host, s.path("program.gz")))
 	s.must(s.command("none", "none", "snapshot", s.host, "bundle:"+s.path("stead.bundle"), "--yes"))
+	s.write("stead-bundle.sh", s.must(s.command("none", "none", "bundle-script")))
+	s.must(exec.Command("sh", s.path("stead-bundle.sh"), s.host, s.path("script.bundle")))
+	s.must(exec.Command("sh", s.path("stead-bundle.sh"), s.host, s.path("script-again.bundle")))
 	if fingerprint(t, s.host) != before {
 		t.Error("making bundles changed the host")
 	}
-	a, errA := os.ReadFile(s.path("program.bundle"))
-	b, errB := os.ReadFile(s.path("again.bundle"))
-	if errA != nil || errB != nil || !bytes.Equal(a, b) {
-		t.Errorf("two bundles of an unchanged host differ (%v, %v)", errA, errB)
+	for name, again := range map[string]string{"program.bundle": "again.bundle", "script.bundle": "script-again.bundle"} {
+		a, errA := os.ReadFile(s.path(name))
+		b, errB := os.ReadFile(s.path(again))
+		if errA != nil || errB != nil || !bytes.Equal(a, b) {
+			t.Errorf("%s and another of the same host differ (%v, %v)", name, errA, errB)
+		}
 	}
 	var direct struct{ Identity string }
 	s.answer(s.command("fleet", "store", "snapshot", s.host, "acme", "--yes", "--json"), &direct)
-	for _, name := range []string{"program.bundle", "program.gz", "stead.bundle"} {
+	for _, name := range []string{"program.bundle", "program.gz", "stead.bundle", "script.bundle"} {
 		s.searchBundle(s.path(name))
 		var got struct{ Identity string }
 		s.answer(s.command("fleet-"+name, "store", "snapshot", "bundle:"+s.path(name), "acme", "--yes", "--json"), &got)

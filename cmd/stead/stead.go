@@ -114,7 +114,7 @@ func newRoot(g *globals) *cobra.Command {
 	flags.StringVar(&g.progress, "progress", "auto", "how to show progress: auto, bar, lines, json or none")
 	root.PersistentPreRunE = func(*cobra.Command, []string) error { return checkProgress(g.progress) }
 	for _, cmd := range []*cobra.Command{
-		newInit(g), newSnapshot(g), newPush(g), newPull(g), newLs(g), newShow(g), newEnter(g), newRun(g),
+		newInit(g), newSnapshot(g), newBundleScript(g), newPush(g), newPull(g), newLs(g), newShow(g), newEnter(g), newRun(g),
 		newBuild(g), newUpdate(g), newGC(g), newFsck(g), newVersion(g),
 	} {
 		if check := cmd.Args; check != nil {
