@@ -129,6 +129,7 @@ func TestReal(t *testing.T) {
 		}
 	}
 	sub("snapshot", testSnapshot)
+	sub("ssh", testSSH)
 	sub("image", testImage)
 	sub("pull", testPull)
 	sub("secrets", testSecrets)

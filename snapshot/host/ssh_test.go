@@ -116,20 +116,20 @@ func equipBusybox(t testing.TB, root string, less ...string) {
 }
 
 // serveRoot starts a server for which root is the root of its machine.
-func serveRoot(t testing.TB, root string) *sshd {
+func serveRoot(t testing.TB, root string) *hosttest.SSHD {
 	t.Helper()
 	script := filepath.Join(t.TempDir(), "command")
 	write(t, script, "#!/bin/sh\necho a word of the shell itself\nexec chroot '"+root+"' /tools/env -i PATH=/tools /tools/sh -c \"$SSH_ORIGINAL_COMMAND\"\n")
 	if err := os.Chmod(script, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	return startSSHD(t, "ForceCommand "+script)
+	return hosttest.StartSSHD(t, "ForceCommand "+script)
 }
 
 func TestSSHConforms(t *testing.T) {
 	hosttest.Run(t, func(t *testing.T, root string) snapshot.Host {
 		equip(t, root, strings.Fields(gnu)...)
-		return openSSH(t, serveRoot(t, root).address(), Options{})
+		return openSSH(t, serveRoot(t, root).Address(), Options{})
 	})
 }
 
@@ -141,7 +141,7 @@ func TestSSHConformsByGetcap(t *testing.T) {
 		run(t, "setcap", caps, filepath.Join(root, name))
 	}
 	want := openedXattrs(t, open(t, root))
-	if got := openedXattrs(t, openSSH(t, serveRoot(t, root).address(), Options{})); got != want || len(got) < 63 {
+	if got := openedXattrs(t, openSSH(t, serveRoot(t, root).Address(), Options{})); got != want || len(got) < 63 {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
@@ -168,7 +168,7 @@ func TestSSHConformsByBusybox(t *testing.T) {
 			_ = exec.Command("setfattr", "-x", "user.note", filepath.Join(root, p)).Run()
 			_ = exec.Command("setfattr", "-x", "security.capability", filepath.Join(root, p)).Run()
 		}
-		return openSSH(t, serveRoot(t, root).address(), Options{})
+		return openSSH(t, serveRoot(t, root).Address(), Options{})
 	})
 }
 
@@ -177,7 +177,7 @@ func TestSSHIsTheFolder(t *testing.T) {
 	root := t.TempDir()
 	equip(t, root, strings.Fields(gnu)...)
 	run(t, "cp", "-a", "/etc", "/var/lib/dpkg", root)
-	over, here := openSSH(t, serveRoot(t, root).address(), Options{}), open(t, root)
+	over, here := openSSH(t, serveRoot(t, root).Address(), Options{}), open(t, root)
 	got, want := all(t, over, "."), all(t, here, ".")
 	if len(got) != len(want) || len(got) < 1000 {
 		t.Errorf("%d entries, want %d", len(got), len(want))
@@ -196,7 +196,7 @@ func TestSSHIsTheFolder(t *testing.T) {
 // The machine itself is reached by what the user's configuration calls it; what the kernel
 // makes up isn't entered.
 func TestSSHMachine(t *testing.T) {
-	startSSHD(t)
+	hosttest.StartSSHD(t)
 	s := openSSH(t, "ssh://prod", Options{})
 	a, err1 := s.Live(t.Context())
 	b, err2 := open(t, "/").Live(t.Context())
@@ -229,7 +229,7 @@ func TestSSHChanges(t *testing.T) {
 	for _, name := range []string{"same", "grown", "gone", "link", "folder", "d/below", "other/below"} {
 		write(t, filepath.Join(root, name), "content\n")
 	}
-	s := openSSH(t, serveRoot(t, root).address(), Options{Temp: t.TempDir()})
+	s := openSSH(t, serveRoot(t, root).Address(), Options{Temp: t.TempDir()})
 	if _, err := s.listing(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -257,4 +257,20 @@ func readOne(ctx context.Context, h snapshot.Host, p string) (string, error) {
 		return err
 	})
 	return text, errors.Join(err, failed)
+}
+
+func run(t testing.TB, name string, args ...string) string {
+	t.Helper()
+	out, err := exec.Command(name, args...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s %q: %v\n%s", name, args, err, out)
+	}
+	return string(out)
+}
+
+func write(t testing.TB, name, content string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }

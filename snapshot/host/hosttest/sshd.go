@@ -1,4 +1,4 @@
-package host
+package hosttest
 
 import (
 	"bytes"
@@ -15,17 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// sshd is a server of the test's own, on the loopback, with its own keys.
-type sshd struct {
-	dir, port string
+// SSHD is a server of a test's own, on the loopback, with its own keys.
+type SSHD struct {
+	Dir, Port string
 	log       bytes.Buffer
 }
 
 const sshdPath = "/usr/sbin/sshd"
 
-// startSSHD starts a server that lets the user root in; config is added to its own. The
-// ssh first in PATH then knows it, and nothing of whoever runs the test.
-func startSSHD(t testing.TB, config ...string) *sshd {
+// StartSSHD starts a server that lets the user root in; config is added to its own. The
+// ssh first in PATH then knows it, as prod too, and nothing of whoever runs the test.
+func StartSSHD(t testing.TB, config ...string) *SSHD {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("sshd needs root to let root in")
@@ -33,7 +33,7 @@ func startSSHD(t testing.TB, config ...string) *sshd {
 	if _, err := os.Stat(sshdPath); err != nil {
 		t.Skipf("%v: see .ci/setup", err)
 	}
-	s := &sshd{dir: t.TempDir(), port: freePort(t)}
+	s := &SSHD{Dir: t.TempDir(), Port: freePort(t)}
 	for _, key := range []string{"host", "user"} {
 		run(t, "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", s.path(key))
 	}
@@ -41,12 +41,12 @@ func startSSHD(t testing.TB, config ...string) *sshd {
 	if err != nil {
 		t.Fatal(err)
 	}
-	write(t, s.path("known_hosts"), fmt.Sprintf("[127.0.0.1]:%s %s", s.port, hostKey))
-	write(t, s.path("sshd_config"), strings.Join(append([]string{
-		"ListenAddress 127.0.0.1", "Port " + s.port, "HostKey " + s.path("host"), "PidFile none", "UsePAM no",
-		"AuthorizedKeysFile " + s.path("user.pub"), "StrictModes no", "PermitRootLogin prohibit-password",
-		"PasswordAuthentication no", "KbdInteractiveAuthentication no", "PrintMotd no", "LogLevel VERBOSE"}, config...), "\n")+"\n")
-	s.client(t, s.port)
+	write(t, s.path("known_hosts"), fmt.Sprintf("[127.0.0.1]:%s %s", s.Port, hostKey))
+	write(t, s.path("sshd_config"), strings.Join(append(config, // of each setting the first counts
+		"ListenAddress 127.0.0.1", "Port "+s.Port, "HostKey "+s.path("host"), "PidFile none", "UsePAM no",
+		"AuthorizedKeysFile "+s.path("user.pub"), "StrictModes no", "PermitRootLogin prohibit-password",
+		"PasswordAuthentication no", "KbdInteractiveAuthentication no", "PrintMotd no", "LogLevel VERBOSE"), "\n")+"\n")
+	s.Through(t, s.Port)
 	if err := os.MkdirAll("/run/sshd", 0o755); err != nil { // its empty folder, which a service manager makes
 		t.Fatal(err)
 	}
@@ -63,12 +63,12 @@ func startSSHD(t testing.TB, config ...string) *sshd {
 			t.Logf("sshd: %s", s.log.String())
 		}
 	})
-	waitFor(t, s.port)
+	waitFor(t, s.Port)
 	return s
 }
 
-// client puts an ssh first in PATH that reaches the server through a port.
-func (s *sshd) client(t testing.TB, port string) {
+// Through makes ssh reach the server as prod through a port.
+func (s *SSHD) Through(t testing.TB, port string) {
 	t.Helper()
 	ssh, err := exec.LookPath("ssh")
 	if err != nil {
@@ -79,7 +79,7 @@ func (s *sshd) client(t testing.TB, port string) {
 	}
 	write(t, s.path("ssh_config"), strings.Join([]string{"Host *", "IdentityFile " + s.path("user"), "IdentitiesOnly yes",
 		"IdentityAgent none", "UserKnownHostsFile " + s.path("known_hosts"), "GlobalKnownHostsFile none",
-		"HostKeyAlias [127.0.0.1]:" + s.port, "StrictHostKeyChecking yes",
+		"HostKeyAlias [127.0.0.1]:" + s.Port, "StrictHostKeyChecking yes",
 		"Host prod", "HostName 127.0.0.1", "User root", "Port " + port}, "\n")+"\n")
 	if err := os.MkdirAll(s.path("bin"), 0o755); err != nil {
 		t.Fatal(err)
@@ -99,9 +99,10 @@ func (s *sshd) client(t testing.TB, port string) {
 	}
 }
 
-func (s *sshd) path(name string) string { return filepath.Join(s.dir, name) }
+func (s *SSHD) path(name string) string { return filepath.Join(s.Dir, name) }
 
-func (s *sshd) address() string { return "ssh://root@127.0.0.1:" + s.port }
+// Address is how the server is reached.
+func (s *SSHD) Address() string { return "ssh://root@127.0.0.1:" + s.Port }
 
 func freePort(t testing.TB) string {
 	t.Helper()

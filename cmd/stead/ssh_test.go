@@ -1,0 +1,82 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stead-env/stead/envs/lock"
+	"github.com/stead-env/stead/snapshot/host/hosttest"
+)
+
+// Over ssh a host is the release that it is in a folder, but for what only a running
+// system tells, and it isn't written to: neither from near nor from far.
+func testSSH(r *real) {
+	d := hosttest.StartSSHD(r.t, "ChrootDirectory "+r.host)
+	before := fingerprint(r.t, r.host)
+	type answer struct {
+		Identity string
+		New      bool
+		Packages map[string]int
+		Traffic  struct{ Sent, Received int64 }
+	}
+	var near, far, again answer
+	r.answer(r.command("fleet-ssh", "lead", "snapshot", d.Address(), "acme", "--yes", "--json"), &near)
+	want, got := r.settled("fleet"), r.settled("fleet-ssh")
+	if got != want {
+		r.t.Errorf("over ssh the lock is\n%s\nand from the folder\n%s", got, want)
+	}
+	if near.Traffic.Sent == 0 || near.Traffic.Received == 0 || !near.New {
+		r.t.Errorf("got %+v", near)
+	}
+	wire := hosttest.StartWire(r.t, d.Port, 50*time.Millisecond)
+	d.Through(r.t, wire.Port)
+	begun := time.Now()
+	r.answer(r.command("fleet-far", "lead", "snapshot", "ssh://prod", "acme", "--yes", "--json"), &far)
+	first := time.Since(begun)
+	bytes := wire.Bytes.Load()
+	begun = time.Now()
+	r.answer(r.command("fleet-far", "lead", "snapshot", "ssh://prod", "acme", "--yes", "--json"), &again)
+	r.t.Logf("50 ms away each way, packages in the store: %.1f s and %d bytes over the wire (%+v), again %.1f s and %d bytes",
+		first.Seconds(), bytes, far.Traffic, time.Since(begun).Seconds(), wire.Bytes.Load()-bytes)
+	if far.Identity != near.Identity || again.Identity != near.Identity || again.New {
+		r.t.Errorf("near %+v, far %+v, again %+v", near, far, again)
+	}
+	if fingerprint(r.t, r.host) != before {
+		r.t.Error("the host was written to")
+	}
+	if left, _ := filepath.Glob(r.path("lead", "cache", "received-*")); len(left) > 0 {
+		r.t.Errorf("what was received is still there: %v", left)
+	}
+}
+
+// settled is a target's first lock without its release and what only a running system tells.
+func (r *real) settled(fleet string) string {
+	r.t.Helper()
+	text, err := os.ReadFile(r.path(fleet, "acme", "1.lock"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	l, err := lock.Read(text)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	l.Release, l.Host.Kernel, l.Host.CPU = lock.Release{}, "", ""
+	return string(l.Write())
+}
+
+// Where ssh can't get in, its own words are the error, and there is a hint.
+func TestSSHRefused(t *testing.T) {
+	d := hosttest.StartSSHD(t, "AuthorizedKeysFile none")
+	t.Setenv("STEAD_STORE", filepath.Join(t.TempDir(), "store"))
+	t.Setenv("STEAD_FLEET", t.TempDir())
+	t.Chdir(t.TempDir())
+	var out, errs strings.Builder
+	code := run(t.Context(), []string{"snapshot", d.Address(), "acme", "--yes"}, &out, &errs)
+	if code != exitError || !strings.Contains(errs.String(), "error: connecting to "+d.Address()+": ") ||
+		!strings.Contains(errs.String(), "Permission denied (publickey)") || !strings.Contains(errs.String(), "hint: does ssh itself get in?") {
+		t.Errorf("exit code %d, %s", code, errs.String())
+	}
+}
