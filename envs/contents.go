@@ -2,7 +2,6 @@ package envs
 
 import (
 	"bufio"
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -14,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
@@ -38,7 +38,10 @@ type contents struct {
 	mu      sync.Mutex
 	spools  []*spool // one for each job
 	known   map[version]content
-	reasons map[version]string // why files stay behind
+	large   map[[sha256.Size]byte]content // copies that are worth to be kept once
+	linked  map[string]version            // of files with several names, by each of them
+	names   map[version][]string          // all names of such a file
+	reasons map[version]string            // why files stay behind
 	failed  map[version]error
 	done    int64
 	total   int64
@@ -47,16 +50,47 @@ type contents struct {
 	original func(ctx context.Context, f snapshot.File) (io.ReadCloser, error)
 }
 
-// version names a file as it was at one time, by a hash of its path and change stamp:
+// version names a file as it was at one time, by a hash of its names and change stamp:
 // there may be hundreds of thousands.
 type version [16]byte
 
-// versionOf names one content for all names of a file.
-func versionOf(f snapshot.File) version {
+func newVersion(names string, change snapshot.Stamp) version {
 	h := sha256.New()
-	io.WriteString(h, cmp.Or(f.Link, f.Path)+"\x00") //nolint:errcheck // a hash takes everything
-	h.Write(f.Change[:])                             //nolint:errcheck // as above
+	io.WriteString(h, names+"\x00") //nolint:errcheck // a hash takes everything
+	h.Write(change[:])              //nolint:errcheck // as above
 	return version(h.Sum(nil)[:len(version{})])
+}
+
+// versionOf is the same for all names of a file.
+func (c *contents) versionOf(f snapshot.File) version {
+	if v, ok := c.linked[f.Path]; ok && f.Link != "" {
+		return v
+	}
+	return newVersion(f.Path, f.Change)
+}
+
+// link notes which names a file with several has. It returns one of each.
+func (c *contents) link(files []snapshot.File) (one []*snapshot.File) {
+	groups := map[string][]*snapshot.File{}
+	for i := range files {
+		if f := &files[i]; f.Type == snapshot.Regular && f.Link != "" {
+			groups[f.Link] = append(groups[f.Link], f)
+		}
+	}
+	for _, group := range groups {
+		names := make([]string, len(group))
+		for i, f := range group {
+			names[i] = f.Path
+		}
+		slices.Sort(names)
+		v := newVersion(strings.Join(names, "\x00"), group[0].Change)
+		c.names[v] = names
+		for _, name := range names {
+			c.linked[name] = v
+		}
+		one = append(one, group[0])
+	}
+	return one
 }
 
 // content is what was learned of a file.
@@ -86,7 +120,8 @@ func newContents(cfg Config, host snapshot.Host, rules snapshot.Rules, address s
 	}
 	return &contents{cfg: cfg, host: host, rules: rules, dir: dir,
 		cache: filepath.Join(cfg.Store.Dir(), "cache", "contents-"+digest.FromString(address).Encoded()),
-		known: map[version]content{}, reasons: map[version]string{}, failed: map[version]error{}}, nil
+		known: map[version]content{}, large: map[[sha256.Size]byte]content{}, linked: map[string]version{},
+		names: map[version][]string{}, reasons: map[version]string{}, failed: map[version]error{}}, nil
 }
 
 // load reads what was learned under the same rules, when it is first needed.
@@ -103,7 +138,11 @@ func (c *contents) load() error {
 		return err
 	}
 	defer f.Close()
-	dec := json.NewDecoder(bufio.NewReader(f))
+	lines, err := intact(f)
+	if err != nil {
+		return nil // it was written by somebody else, or is damaged: all is read again
+	}
+	dec := json.NewDecoder(bufio.NewReader(lines))
 	var under knownRules
 	if err := dec.Decode(&under); err != nil || under.Rules != c.rules.Version() {
 		return nil
@@ -122,6 +161,31 @@ func (c *contents) load() error {
 	}
 }
 
+// intact gives the lines of a cache file without the SHA-256 of them that ends it.
+func intact(f *os.File) (io.Reader, error) {
+	const trailer = 2*sha256.Size + 1
+	fi, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	size := fi.Size() - trailer
+	if size < 0 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	h := sha256.New()
+	end := make([]byte, trailer)
+	if _, err := io.Copy(h, io.NewSectionReader(f, 0, size)); err != nil {
+		return nil, err
+	}
+	if _, err := f.ReadAt(end, size); err != nil {
+		return nil, err
+	}
+	if string(end) != hex.EncodeToString(h.Sum(nil))+"\n" {
+		return nil, errors.New("its sum is wrong")
+	}
+	return io.NewSectionReader(f, 0, size), nil
+}
+
 // remember writes what was learned for the next snapshot of the same address.
 func (c *contents) remember() error {
 	dir, err := c.cfg.Store.WorkDir("contents")
@@ -133,15 +197,16 @@ func (c *contents) remember() error {
 	if err != nil {
 		return err
 	}
-	w := bufio.NewWriter(f)
-	enc := json.NewEncoder(w)
+	w, h := bufio.NewWriter(f), sha256.New()
+	enc := json.NewEncoder(io.MultiWriter(w, h))
 	err = enc.Encode(knownRules{c.rules.Version()})
 	for v, k := range c.known {
 		if k.now {
 			err = errors.Join(err, enc.Encode(knownContent{v[:], k.sha256[:], c.reasons[v]}))
 		}
 	}
-	if err := errors.Join(err, w.Flush(), f.Close()); err != nil {
+	_, e := fmt.Fprintf(w, "%x\n", h.Sum(nil))
+	if err := errors.Join(err, e, w.Flush(), f.Close()); err != nil {
 		return err
 	}
 	return os.Rename(f.Name(), c.cache)
@@ -161,14 +226,16 @@ func (c *contents) read(ctx context.Context, files []snapshot.File) error {
 	if err := c.load(); err != nil {
 		return err
 	}
-	var todo []*snapshot.File
-	c.total, c.done = 0, 0
+	one := c.link(files)
 	for i := range files {
-		f := &files[i]
-		if f.Type != snapshot.Regular || f.Link != "" && f.Link != f.Path {
-			continue
+		if f := &files[i]; f.Type == snapshot.Regular && f.Link == "" {
+			one = append(one, f)
 		}
-		v := versionOf(*f)
+	}
+	todo := one[:0]
+	c.total, c.done = 0, 0
+	for _, f := range one {
+		v := c.versionOf(*f)
 		if k, ok := c.known[v]; ok && f.Change != (snapshot.Stamp{}) {
 			k.now = true
 			c.known[v] = k
@@ -232,19 +299,29 @@ func (c *contents) learn(ctx context.Context, job int, f snapshot.File, r io.Rea
 			return err
 		}
 	}
-	if failed != nil || reason != "" { // no copy of it is kept
-		err = s.drop(k.at)
-	} else {
-		k.spool, err = uint16(job+1), s.keep()
-	}
-	if err != nil {
-		return err
+	v := c.versionOf(f)
+	if failed == nil && reason == "" {
+		if k.spool, err = uint16(job+1), s.keep(); err != nil {
+			return err
+		}
+		if reason, err = c.judge(s, k, f, c.names[v]); err != nil {
+			return err
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	v := versionOf(f)
+	twin, twice := c.large[k.sha256]
+	if failed != nil || reason != "" || twice { // no copy of it is kept, or no second one
+		if err := s.drop(k.at); err != nil {
+			return err
+		}
+		k.at, k.spool = twin.at, twin.spool
+	} else if f.Size >= largeContent {
+		c.large[k.sha256] = k
+	}
 	delete(c.known, v)
 	delete(c.reasons, v)
+	delete(c.failed, v)
 	if failed != nil {
 		c.failed[v] = failed
 	} else if c.known[v] = k; reason != "" {
@@ -255,10 +332,25 @@ func (c *contents) learn(ctx context.Context, job int, f snapshot.File, r io.Rea
 	return nil
 }
 
+// largeContent is the size in bytes from which a content is kept once for all files
+// that hold it.
+const largeContent = 64 << 10
+
+// judge looks at a copy once more for each other name of its file: whether an
+// assignment is a setting depends on the name.
+func (c *contents) judge(s *spool, k content, f snapshot.File, names []string) (reason string, err error) {
+	for _, name := range names {
+		if name != f.Path && reason == "" && err == nil {
+			reason, err = c.rules.Content(name, s.open(k.at, f.Size))
+		}
+	}
+	return reason, err
+}
+
 // of tells what was learned of a file: the SHA-256 of its content, or why it can't
 // leave, or why it couldn't be read.
 func (c *contents) of(f snapshot.File) (sum, reason string, err error) {
-	v := versionOf(f)
+	v := c.versionOf(f)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	k := c.known[v]
@@ -283,14 +375,16 @@ func (c *contents) take(ctx context.Context, s *spool, f snapshot.File, r io.Rea
 	tee := io.TeeReader(in, io.MultiWriter(h, n, s))
 	reason, err = c.rules.Content(f.Path, tee)
 	if err == nil {
-		_, err = io.Copy(io.Discard, tee)
+		if _, err = io.Copy(io.Discard, tee); err != nil {
+			err = fmt.Errorf("reading /%s: %w", f.Path, err)
+		}
 	}
 	h.Sum(sum[:0])
 	switch {
 	case in.err != nil:
 		return sum, "", in.err, ctx.Err()
 	case err != nil:
-		return sum, "", nil, fmt.Errorf("reading /%s: %w", f.Path, err)
+		return sum, "", nil, err
 	case n.n != f.Size || changed(f, r):
 		return sum, "", errChanged, nil
 	default:
@@ -313,10 +407,18 @@ func changed(f snapshot.File, r io.Reader) bool {
 // all at once, and out of the store's trees where wire says that the host is far.
 func (c *contents) gather(ctx context.Context, files []snapshot.File, made map[string][]byte, wire bool) error {
 	var todo []*snapshot.File
+	seen := map[version]bool{} // of files with several names
 	for i := range files {
 		f := &files[i]
-		if _, ours := made[f.Path]; !ours && f.Type == snapshot.Regular && c.known[versionOf(*f)].spool == 0 && (f.Link == "" || f.Link == f.Path) {
+		if _, ours := made[f.Path]; ours || f.Type != snapshot.Regular {
+			continue
+		}
+		v := c.versionOf(*f)
+		if c.known[v].spool == 0 && !seen[v] {
 			todo = append(todo, f)
+		}
+		if f.Link != "" {
+			seen[v] = true
 		}
 	}
 	if wire && len(todo) > 0 {
@@ -344,7 +446,7 @@ func (c *contents) takeStored(stored *store.Contents, f snapshot.File) error {
 		return err
 	}
 	defer r.Close()
-	s, v := c.spools[0], versionOf(f)
+	s, v := c.spools[0], c.versionOf(f)
 	k := c.known[v]
 	k.at = s.end
 	if _, err = io.Copy(s, r); err == nil {
@@ -358,22 +460,31 @@ func (c *contents) takeStored(stored *store.Contents, f snapshot.File) error {
 	return nil
 }
 
+// ChangedError says that a file is another than it was at the beginning of the snapshot.
+type ChangedError struct{ Path string }
+
+func (e *ChangedError) Error() string { return fmt.Sprintf("reading /%s: %v", e.Path, errChanged) }
+
+// Hint says how to go on.
+func (e *ChangedError) Hint() string {
+	return "take the snapshot again, when nothing writes to that file, or leave it behind with --drop"
+}
+
 // open opens a file's content for storing it. What was only remembered is read now.
 func (c *contents) open(ctx context.Context, f snapshot.File) (io.ReadCloser, error) {
-	k := c.known[versionOf(f)]
-	if k.spool == 0 {
+	v := c.versionOf(f)
+	if c.known[v].spool == 0 {
 		if err := c.fetch(ctx, []*snapshot.File{&f}); err != nil {
 			return nil, err
 		}
-		sum, _, err := c.of(f)
-		if err == nil && sum != f.Digest {
-			err = errChanged
-		}
-		if err != nil {
-			return nil, err
-		}
-		k = c.known[versionOf(f)]
 	}
+	switch sum, reason, err := c.of(f); {
+	case err != nil && err != errChanged:
+		return nil, fmt.Errorf("reading /%s: %w", f.Path, err)
+	case err != nil || reason != "" || sum != f.Digest || c.known[v].spool == 0:
+		return nil, &ChangedError{f.Path}
+	}
+	k := c.known[v]
 	return c.spools[k.spool-1].open(k.at, f.Size), nil
 }
 

@@ -215,7 +215,7 @@ func (c *checker) hash(ctx context.Context, where string, host snapshot.Host, di
 		if f.Type != snapshot.Regular {
 			continue
 		}
-		if sum, ok := c.sums[f.Change]; ok {
+		if sum, ok := c.sums[f.Change]; ok && f.Change != (snapshot.Stamp{}) {
 			disk[i].Digest = sum
 			continue
 		}

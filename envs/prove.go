@@ -158,8 +158,9 @@ func (s *snapshotter) sums(ctx context.Context, paths []string) (map[string]stri
 		}
 		if err == nil {
 			var sum digest.Digest
-			sum, err = digest.FromReader(r)
-			sums[p] = sum.Encoded()
+			if sum, err = digest.FromReader(r); err == nil {
+				sums[p] = sum.Encoded()
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("reading /%s: %w", p, err)

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stead-env/stead/envs/image"
 	"github.com/stead-env/stead/envs/lock"
+	"github.com/stead-env/stead/envs/store"
 	"github.com/stead-env/stead/snapshot"
 )
 
@@ -28,6 +29,7 @@ type repacking struct {
 	spelled []string        // the paths that the package gives them
 	records map[string][]byte
 	times   map[string]int64 // of records, by member too
+	pinned  *lock.Package    // where it was built from the same files before
 }
 
 // repackAll builds package files from what the host has of packages. It is asked once
@@ -54,7 +56,10 @@ func (s *snapshotter) repackAll(ctx context.Context, packages []snapshot.Package
 	files = files[:0]
 	for _, r := range all {
 		s.takeDigests(r)
-		if _, known := s.recallRepacked(r); !known {
+		if err := s.recallRepacked(r); err != nil {
+			return nil, err
+		}
+		if r.pinned == nil {
 			files = append(files, r.hosts...)
 		}
 	}
@@ -180,25 +185,35 @@ func (r *repacking) key() string {
 	return "repacked-" + repackFormat + "-" + hex.EncodeToString(h.Sum(nil))
 }
 
-// recallRepacked finds the package file that was built from the same files before.
-func (s *snapshotter) recallRepacked(r *repacking) (k lock.Package, known bool) {
-	k = lock.Package{Name: r.pkg.Name, Version: r.pkg.Version, Architecture: r.pkg.Architecture, Proof: lock.Repacked}
+// recallRepacked finds the package file that was built from the same files before, if it
+// is still what it was.
+func (s *snapshotter) recallRepacked(r *repacking) error {
+	k := lock.Package{Name: r.pkg.Name, Version: r.pkg.Version, Architecture: r.pkg.Architecture, Proof: lock.Repacked}
 	text, err := s.cfg.Store.Recall(r.key())
 	if err != nil {
-		return k, false
+		return nil
 	}
 	sum, size, _ := strings.Cut(text, " ")
 	k.SHA256 = sum
-	k.Size, err = strconv.ParseInt(size, 10, 64)
-	return k, err == nil && s.cfg.Store.HasBlob(k.Digest())
+	if k.Size, err = strconv.ParseInt(size, 10, 64); err != nil || !s.cfg.Store.HasBlob(k.Digest()) {
+		return nil
+	}
+	err = s.cfg.Store.CheckBlob(k.Digest())
+	if errors.As(err, new(*store.MismatchError)) {
+		return s.cfg.Store.DropBlob(k.Digest())
+	}
+	if err == nil {
+		r.pinned = &k
+	}
+	return err
 }
 
 // repack builds one package file.
 func (s *snapshotter) repack(ctx context.Context, r *repacking) (lock.Package, error) {
-	k, known := s.recallRepacked(r)
-	if known {
-		return k, nil
+	if r.pinned != nil {
+		return *r.pinned, nil
 	}
+	k := lock.Package{Name: r.pkg.Name, Version: r.pkg.Version, Architecture: r.pkg.Architecture, Proof: lock.Repacked}
 	files, on, err := s.pristine(ctx, r)
 	if err != nil {
 		return k, err

@@ -85,7 +85,15 @@ func LoadReview(ctx context.Context, cfg Config, d digest.Digest) (*Review, erro
 		return nil, err
 	}
 	defer blob.Close()
-	r, err := readReview(json.NewDecoder(bufio.NewReader(io.LimitReader(blob, maxReview))))
+	in := bufio.NewReader(io.LimitReader(blob, maxReview))
+	dec := json.NewDecoder(in)
+	r, err := readReview(dec)
+	if err == nil { // to the end: what it was is known there
+		var after int64
+		if after, err = io.Copy(io.Discard, io.MultiReader(dec.Buffered(), in)); err == nil && after > 1 {
+			err = errors.New("something follows it")
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading review %s: %w", d, err)
 	}

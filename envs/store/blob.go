@@ -78,6 +78,17 @@ func (s *Store) OpenBlob(d digest.Digest) (io.ReadCloser, error) {
 	return r, nil
 }
 
+// CheckBlob reads a blob to its end: a *MismatchError says that it is damaged.
+func (s *Store) CheckBlob(d digest.Digest) error {
+	r, err := s.OpenBlob(d)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, err = io.Copy(io.Discard, r)
+	return err
+}
+
 // DropBlob removes a blob, such as one whose bytes turned out to be wrong.
 func (s *Store) DropBlob(d digest.Digest) error {
 	path, _, ok := s.BlobPath(d)

@@ -84,6 +84,9 @@ func (f Folder) Push(ctx context.Context, s *Store, d digest.Digest) error {
 	if !ok {
 		return &MissingError{Digest: d}
 	}
+	if err := s.CheckBlob(d); err != nil {
+		return &unpushedError{d, err}
+	}
 	in, err := os.Open(src)
 	if err != nil {
 		return err
@@ -106,6 +109,20 @@ func (f Folder) Push(ctx context.Context, s *Store, d digest.Digest) error {
 		return fmt.Errorf("pushing %s to %s: %w", d, f.Dir, err)
 	}
 	return s.Shared(d)
+}
+
+// unpushedError says that the store's copy of a blob isn't what it was.
+type unpushedError struct {
+	digest digest.Digest
+	err    error
+}
+
+func (e *unpushedError) Error() string { return fmt.Sprintf("pushing %s: %v", e.digest, e.err) }
+func (e *unpushedError) Unwrap() error { return e.err }
+
+// Hint says how to go on.
+func (e *unpushedError) Hint() string {
+	return "stead fsck --drop removes what is damaged; another snapshot, or the store that pushed it before, brings it anew"
 }
 
 // beside begins the names of files that aren't whole yet.

@@ -7,6 +7,7 @@ package store
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -213,7 +214,7 @@ func (s *Store) Remember(key, value string) error {
 	}
 	defer os.Remove(dir)
 	tmp := filepath.Join(dir, "new")
-	if err := os.WriteFile(tmp, []byte(value), 0o600); err != nil {
+	if err := os.WriteFile(tmp, []byte(remembered(key, value)+"\n"+value), 0o600); err != nil {
 		return err
 	}
 	return os.Rename(tmp, s.path("cache", key))
@@ -222,5 +223,18 @@ func (s *Store) Remember(key, value string) error {
 // Recall returns what Remember kept.
 func (s *Store) Recall(key string) (string, error) {
 	data, err := os.ReadFile(s.path("cache", key))
-	return string(data), err
+	if err != nil {
+		return "", err
+	}
+	sum, value, _ := strings.Cut(string(data), "\n")
+	if sum != remembered(key, value) {
+		return "", fmt.Errorf("reading %s of the cache: its sum is wrong", key)
+	}
+	return value, nil
+}
+
+// remembered is the sum of what Remember keeps: nobody syncs it.
+func remembered(key, value string) string {
+	sum := sha256.Sum256([]byte(key + "\x00" + value))
+	return hex.EncodeToString(sum[:])
 }

@@ -38,6 +38,9 @@ type span struct {
 // maxListed bounds the records of a listing.
 const maxListed = 50_000_000
 
+// maxTarget bounds where a link leads, in bytes: PATH_MAX of Linux.
+const maxTarget = 4096
+
 var errOrder = errors.New("the listing is out of order")
 
 // newListing makes an empty listing in a folder for temporary files. The file has no
@@ -59,6 +62,9 @@ func (l *listing) Close() error { return l.f.Close() }
 func (l *listing) add(f snapshot.File) error {
 	if !snapshot.ValidPath(f.Path) {
 		return fmt.Errorf("bad path %q", f.Path)
+	}
+	if len(f.Target) > maxTarget {
+		return fmt.Errorf("%q: a link to a path of %d bytes", "/"+f.Path, len(f.Target))
 	}
 	if f.Path == "." != (len(l.folders) == 0) || f.Path == "." && f.Type != snapshot.Dir {
 		return fmt.Errorf("%w at %q", errOrder, "/"+f.Path)

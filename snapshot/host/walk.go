@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,7 +25,7 @@ const (
 // Files implements snapshot.Host. A folder that turns out to be unreadable after
 // it was reported comes a second time, with err set.
 func (d *Dir) Files(ctx context.Context, dir string, fn func(snapshot.File, error) error) error {
-	w := &walk{ctx: ctx, dir: d, fn: fn, links: newLinker(), buf: make([]byte, 64<<10)}
+	w := &walk{ctx: ctx, dir: d, fn: fn, begun: time.Now(), links: newLinker(), buf: make([]byte, 64<<10)}
 	if dir == "." {
 		return w.root()
 	}
@@ -57,6 +58,7 @@ func absent(err error) bool {
 
 type walk struct {
 	ctx   context.Context
+	begun time.Time
 	dir   *Dir
 	fn    func(snapshot.File, error) error
 	links *linker
@@ -188,8 +190,12 @@ var types = map[uint32]snapshot.Type{
 func (w *walk) file(path string, st *unix.Stat_t) snapshot.File {
 	f := snapshot.File{Path: path, Type: types[st.Mode&unix.S_IFMT], Mode: st.Mode & 0o7777,
 		UID: st.Uid, GID: st.Gid,
-		MTime:  st.Mtim.Sec, // tv_nsec counts up from it, so this is the floor before 1970 too
-		Change: change(st)}
+		MTime: st.Mtim.Sec} // tv_nsec counts up from it, so this is the floor before 1970 too
+	// Where a file system counts whole seconds, a file that was written to just now can be
+	// written to again without a trace.
+	if st.Ctim.Nsec != 0 || w.begun.Sub(time.Unix(st.Ctim.Sec, 0)) > 2*time.Second {
+		f.Change = change(st)
+	}
 	if f.Type == snapshot.Regular {
 		f.Size = st.Size
 		if st.Nlink > 1 {

@@ -86,8 +86,9 @@ func linkGroups(all map[string]entry, classes map[string]class) map[string]strin
 	named := map[string]string{}
 	for _, group := range groups {
 		slices.Sort(group)
+		name := strings.Join(group, " = ")
 		for _, p := range group {
-			named[p] = strings.Join(group, " = ")
+			named[p] = name
 		}
 	}
 	return named
