@@ -69,7 +69,7 @@ func (s *Shell) ask(ctx context.Context, q question) error {
 	if err := cmd.Start(); err != nil {
 		return fmt.Errorf("running %s: %w", cmd.Args[0], err)
 	}
-	readErr := q.answer(bufio.NewReaderSize(incoming{&s.wire, out, ctx}, 256<<10))
+	readErr := q.answer(bufio.NewReaderSize(&incoming{w: &s.wire, r: out, ctx: ctx}, 256<<10))
 	if readErr != nil && readErr != errBroken {
 		cancel() // what still comes is of no use
 	}

@@ -29,7 +29,8 @@ func ParseRate(s string) (int64, error) {
 // wire counts what goes to a host and comes back, and slows down what comes.
 type wire struct {
 	sent, received atomic.Int64
-	rate           int64 // bytes for each second; 0 for no limit
+	fastest        atomic.Int64 // bytes for each second of the fastest long answer
+	rate           int64        // bytes for each second; 0 for no limit
 
 	mu   sync.Mutex
 	free time.Time // when the wire is free for the next byte
@@ -72,14 +73,28 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // incoming reads what comes over a wire.
 type incoming struct {
-	w   *wire
-	r   io.Reader
-	ctx context.Context //nolint:containedctx // lives as long as one command
+	w     *wire
+	r     io.Reader
+	ctx   context.Context //nolint:containedctx // lives as long as one command
+	n     int64
+	begun time.Time
 }
 
-func (in incoming) Read(p []byte) (int, error) {
+// longAnswer is from how many bytes on an answer tells how fast the wire is.
+const longAnswer = 64 << 10
+
+func (in *incoming) Read(p []byte) (int, error) {
 	n, err := in.r.Read(p[:min(len(p), in.w.slice())])
 	in.w.received.Add(int64(n))
+	if in.n == 0 {
+		in.begun = time.Now()
+	} else if took := time.Since(in.begun).Seconds(); in.n > longAnswer && took > 0.05 {
+		rate := int64(float64(in.n) / took)
+		if fastest := in.w.fastest.Load(); rate > fastest {
+			in.w.fastest.CompareAndSwap(fastest, rate)
+		}
+	}
+	in.n += int64(n)
 	if wait := in.w.pause(in.ctx, n); wait != nil {
 		return n, wait
 	}

@@ -103,8 +103,8 @@ func (s *Shell) readSome(ctx context.Context, l *listing, paths []string, fn fun
 	return nil
 }
 
-// tell says how much is copied and how long that takes, from how fast the host answered
-// until now.
+// tell says how much is copied and how long that takes at most, from how fast the host
+// answered until now.
 func (s *Shell) tell(files []snapshot.File) {
 	total := int64(0)
 	for _, f := range files {
@@ -114,15 +114,18 @@ func (s *Shell) tell(files []snapshot.File) {
 		return
 	}
 	rate := s.rate()
-	s.note("copying %s in %d files from %s, in about %s", bytesText(total), len(files), s.name,
+	s.note("copying %s in %d files from %s, in at most about %s", bytesText(total), len(files), s.name,
 		(time.Duration(float64(total)/rate*float64(time.Second)) + time.Second).Truncate(time.Second))
 }
 
-// rate is the bytes that come in a second. What came until now waited for the disk there
-// more than for the wire, and was little.
+// rate is how many bytes come in a second: as in the fastest answer until now, which may
+// have waited for the disk there.
 func (s *Shell) rate() float64 {
-	rate := float64(s.wire.received.Load()) / max(time.Since(s.begun).Seconds(), 0.1)
-	if rate = max(rate, 100<<10); s.wire.rate > 0 {
+	rate := float64(s.wire.fastest.Load())
+	if rate == 0 {
+		rate = 1 << 20
+	}
+	if s.wire.rate > 0 {
 		rate = min(rate, float64(s.wire.rate))
 	}
 	return rate

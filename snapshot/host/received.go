@@ -272,6 +272,7 @@ func (r *received) close() error {
 	}
 	if r.lock != nil {
 		err = errors.Join(err, r.lock.Close())
+		r.lock = nil
 	}
 	return err
 }

@@ -77,10 +77,10 @@ func (t tools) statScript() string {
 func (t tools) attributeScript() string {
 	const walk, end = `xargs -0 sh -c "find . `, `; echo "` + endWhole + ` $?"`
 	if t.have["getfattr"] {
-		return t.script(walk + t.xdev() + `\"\$@\" ! -type l -print0" sh | ` +
+		return t.script(walk + t.xdev() + `\"\$@\" -type l -o -print0" sh | ` +
 			`xargs -0 -r getfattr -h -d -m "^(user[.]|security[.]capability|system[.]posix_acl_)" -e hex --` + end)
 	}
-	return t.script(walk + t.xdev() + `\"\$@\" -type f ! -path \"*[[:cntrl:]]*\" -print0" sh | xargs -0 -r getcap` + end)
+	return t.script(walk + t.xdev() + `\"\$@\" -path \"*[[:cntrl:]]*\" -o -type f -print0" sh | xargs -0 -r getcap` + end)
 }
 
 // xdev keeps find on the root's file system where nothing tells which others are

@@ -31,12 +31,11 @@ type Options struct {
 
 // Shell is a host read by the few commands of script.go. They write nothing there.
 type Shell struct {
-	conn  connection
-	name  string // for messages
-	root  string
-	opts  Options
-	wire  wire
-	begun time.Time
+	conn connection
+	name string // for messages
+	root string
+	opts Options
+	wire wire
 	*probed
 	skip map[string]bool
 
@@ -93,7 +92,7 @@ const maxCommands = 4
 
 // open asks what there is to read the host with, and who reads.
 func (s *Shell) open(ctx context.Context, t tools) (*Shell, error) {
-	s.wire.rate, s.begun, s.slots = s.opts.Rate, time.Now(), make(chan struct{}, maxCommands)
+	s.wire.rate, s.slots = s.opts.Rate, make(chan struct{}, maxCommands)
 	s.probed = &probed{tools: t}
 	err := s.again(ctx, func() error {
 		return s.ask(ctx, question{script: probeScript, read: func(r *bufio.Reader) error {
@@ -137,7 +136,7 @@ func (s *Shell) reader() {
 }
 
 func (s *Shell) note(format string, args ...any) {
-	s.opts.Progress.Note("connecting", fmt.Sprintf(format, args...))
+	s.opts.Progress.Note("reading", fmt.Sprintf(format, args...))
 }
 
 // Address is how target.toml keeps the host.
@@ -160,6 +159,7 @@ func (s *Shell) Close() error {
 	var err error
 	if s.list != nil {
 		err = s.list.Close()
+		s.list = nil
 	}
 	return errors.Join(err, s.got.close(), s.conn.Close())
 }

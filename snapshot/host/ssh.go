@@ -250,7 +250,7 @@ type ConnectError struct{ Address, Message string }
 
 func (e *ConnectError) Error() string {
 	if e.Message == "" {
-		return "connecting to " + e.Address + ": ssh ended without a word"
+		return "connecting to " + e.Address + ": the connection broke off"
 	}
 	return "connecting to " + e.Address + ": " + e.Message
 }
