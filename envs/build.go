@@ -133,6 +133,9 @@ func BuildOne(ctx context.Context, cfg Config, engine runtime.Engine, p *Project
 	if len(tools) > 0 {
 		return nil, &ToolsError{rel.Target, tools}
 	}
+	if err := CheckRuns(rel); err != nil {
+		return nil, err
+	}
 	root, err := Pull(ctx, cfg, rel)
 	if err != nil {
 		return nil, err

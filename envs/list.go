@@ -62,6 +62,9 @@ func SnapshotList(ctx context.Context, cfg Config, list *snapshot.Database, opts
 	if err := opts.Engine.Check(ctx); err != nil { // before anything is fetched
 		return nil, err
 	}
+	if err := runtime.CheckArchitecture(l.arch); err != nil {
+		return nil, err
+	}
 	found, err := l.locate(ctx)
 	if err != nil {
 		return nil, err

@@ -117,6 +117,23 @@ func SessionSpec(ctx context.Context, s *store.Store, env Made, p *Project, opts
 	return spec, nil
 }
 
+// CheckRuns reports why this machine can't run programs of a release, before anything
+// is fetched for it: its host may have another processor.
+func CheckRuns(rel Release) error {
+	text, err := rel.Text()
+	if err != nil {
+		return err
+	}
+	header, err := lock.ReadHeader(text)
+	if err != nil {
+		return fmt.Errorf("%s: %w", rel.Path, err)
+	}
+	if err := runtime.CheckArchitecture(header.Host.Architecture); err != nil {
+		return fmt.Errorf("starting %s: %w", rel, err)
+	}
+	return nil
+}
+
 // ScratchDir is where sessions make their folders in a store.
 func ScratchDir(s *store.Store) string { return filepath.Join(s.Dir(), "sessions") }
 

@@ -36,9 +36,15 @@ func (in *inside) format(p string) *Error {
 	case script:
 		line, _, _ = bytes.Cut(line, []byte("\n"))
 		if words := strings.Fields(string(line)); len(words) > 0 {
-			return in.needs("interpreter", words[0])
+			if bad := in.needs("interpreter", words[0]); bad != nil {
+				return bad
+			}
+			return in.foreign(in.begins(words[0]))
 		}
 	case bytes.HasPrefix(head, []byte(elf.ELFMAG)) && n >= 52: // the smallest header
+		if bad := in.foreign(head); bad != nil {
+			return bad
+		}
 		return in.needs("loader", loader(f))
 	}
 	if entries, _ := os.ReadDir(handlers); len(entries) > 2 { // beside register and status
@@ -59,6 +65,26 @@ func (in *inside) needs(what, name string) *Error {
 		}
 	}
 	return &Error{Code: CodeNotFound, Err: errors.New("its " + what + " " + name + " is not there")}
+}
+
+// begins gives the first bytes of a program that a script names; nil where it can't
+// be read.
+func (in *inside) begins(name string) []byte {
+	p, err := in.resolve(name)
+	if err != nil || !strings.HasPrefix(name, "/") {
+		return nil
+	}
+	f, err := os.OpenFile(in.host(p), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	head := make([]byte, 64)
+	n, err := io.ReadFull(f, head)
+	if err != nil && err != io.ErrUnexpectedEOF {
+		return nil
+	}
+	return head[:n]
 }
 
 // loader is the program that a dynamic executable names to load it; "" where

@@ -202,6 +202,9 @@ func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, ta
 	if _, err := newEngine(ctx); err != nil {
 		return spec, nil, err
 	}
+	if err := envs.CheckRuns(releases[0]); err != nil {
+		return spec, nil, err
+	}
 	if root, err = envs.Pull(ctx, w.config, releases[0]); err != nil {
 		return spec, nil, err
 	}
