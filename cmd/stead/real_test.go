@@ -26,6 +26,14 @@ type real struct {
 
 // realHost makes what the tests of the real thing share, or skips.
 func realHost(t *testing.T) *real {
+	r := realTools(t)
+	r.made = strings.TrimSpace(r.must(exec.Command("../../testdata/hosts/cached", "demo-host")))
+	r.host = filepath.Join(r.made, "host")
+	return r
+}
+
+// realTools is realHost without a host.
+func realTools(t *testing.T) *real {
 	switch {
 	case testing.Short():
 		t.Skip("the real thing takes a minute")
@@ -41,8 +49,6 @@ func realHost(t *testing.T) *real {
 	r.stead, r.exact = r.path("stead"), r.path("exact")
 	r.must(exec.Command("go", "build", "-trimpath", "-o", r.stead, "."))
 	r.must(exec.Command("go", "build", "-trimpath", "-o", r.exact, "../../testdata/exact"))
-	r.made = strings.TrimSpace(r.must(exec.Command("../../testdata/hosts/cached", "demo-host")))
-	r.host = filepath.Join(r.made, "host")
 	return r
 }
 
