@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 
@@ -123,6 +124,51 @@ func (im *Image) merge(ctx context.Context, layers []layer, progress snapshot.Pr
 	im.places = places
 	slices.SortFunc(im.places, comparePlaces)
 	return im.done()
+}
+
+// list writes the finished tree, and tells where contents are. Nothing is left of it.
+func (t *tree) list(l *listing) ([]place, error) {
+	places := make([]place, 0, t.nodes)
+	var walk func(n *node, path string, depth int) error
+	walk = func(n *node, path string, depth int) error {
+		in := n.in
+		f := snapshot.File{Path: path, Type: in.typ, Mode: in.mode, UID: in.uid, GID: in.gid, Size: in.size,
+			MTime: in.mtime, Target: in.target, Change: in.change}
+		if in.typ == snapshot.Regular {
+			if in.names > 1 && in.first == "" {
+				in.first = path
+			}
+			f.Link = in.first
+			places = append(places, place{placeKey(path), in.blob, in.start, in.size})
+		}
+		if in.xattrs != nil {
+			l.xattrs[path] = in.xattrs
+		}
+		if err := t.failed[in]; err != nil {
+			l.failed[path] = err
+		}
+		if depth >= maxDepth && in.typ == snapshot.Dir {
+			l.failed[path] = fmt.Errorf("more than %d folders deep", maxDepth)
+			return l.add(f)
+		}
+		if err := l.add(f); err != nil {
+			return err
+		}
+		prefix := path + "/"
+		if path == "." {
+			prefix = ""
+		}
+		for _, name := range slices.Sorted(maps.Keys(n.kids)) {
+			if err := walk(n.kids[name], prefix+name, depth+1); err != nil {
+				return err
+			}
+		}
+		n.kids = nil
+		return nil
+	}
+	err := walk(t.root, ".", 0)
+	t.root = nil
+	return places, err
 }
 
 // Architecture is the one that the image's configuration names, as Debian calls it;

@@ -7,9 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"math"
-	"slices"
 	"strings"
 
 	"github.com/stead-env/stead/snapshot"
@@ -469,49 +467,4 @@ func (e *entry) stamp(layer string) snapshot.Stamp {
 	h := sha256.New()
 	fmt.Fprintf(h, "%s %d %d %d %d %s", layer, e.at, e.skip, e.Size, e.ModTime.Unix(), e.Name)
 	return snapshot.Stamp(h.Sum(nil)[:len(snapshot.Stamp{})])
-}
-
-// list writes the finished tree, and tells where contents are. Nothing is left of it.
-func (t *tree) list(l *listing) ([]place, error) {
-	places := make([]place, 0, t.nodes)
-	var walk func(n *node, path string, depth int) error
-	walk = func(n *node, path string, depth int) error {
-		in := n.in
-		f := snapshot.File{Path: path, Type: in.typ, Mode: in.mode, UID: in.uid, GID: in.gid, Size: in.size,
-			MTime: in.mtime, Target: in.target, Change: in.change}
-		if in.typ == snapshot.Regular {
-			if in.names > 1 && in.first == "" {
-				in.first = path
-			}
-			f.Link = in.first
-			places = append(places, place{placeKey(path), in.blob, in.start, in.size})
-		}
-		if in.xattrs != nil {
-			l.xattrs[path] = in.xattrs
-		}
-		if err := t.failed[in]; err != nil {
-			l.failed[path] = err
-		}
-		if depth >= maxDepth && in.typ == snapshot.Dir {
-			l.failed[path] = fmt.Errorf("more than %d folders deep", maxDepth)
-			return l.add(f)
-		}
-		if err := l.add(f); err != nil {
-			return err
-		}
-		prefix := path + "/"
-		if path == "." {
-			prefix = ""
-		}
-		for _, name := range slices.Sorted(maps.Keys(n.kids)) {
-			if err := walk(n.kids[name], prefix+name, depth+1); err != nil {
-				return err
-			}
-		}
-		n.kids = nil
-		return nil
-	}
-	err := walk(t.root, ".", 0)
-	t.root = nil
-	return places, err
 }
