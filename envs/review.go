@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"unicode/utf8"
 
 	"github.com/opencontainers/go-digest"
 
@@ -21,6 +22,7 @@ type Review struct {
 	Decisions  []image.Decision `json:"decisions"`
 	Left       []snapshot.Left  `json:"left"`
 	Unreadable []snapshot.Left  `json:"unreadable"`
+	Needed     []Needed         `json:"needed"`
 }
 
 func newReview(plan *image.Plan, inv *snapshot.Inventory) *Review {
@@ -42,6 +44,11 @@ func (r *Review) save(ctx context.Context, st *store.Store) (digest.Digest, erro
 
 // write encodes row by row: there may be hundreds of thousands.
 func (r *Review) write(w io.Writer) error {
+	for i, d := range r.Decisions {
+		if !utf8.ValidString(d.Path) {
+			r.Decisions[i].Raw = []byte(d.Path) // which JSON can't hold otherwise
+		}
+	}
 	enc := json.NewEncoder(w)
 	_, err := io.WriteString(w, `{"decisions":[`)
 	err = errors.Join(err, writeRows(w, enc, r.Decisions))
@@ -49,6 +56,8 @@ func (r *Review) write(w io.Writer) error {
 	err = errors.Join(err, e, writeRows(w, enc, r.Left))
 	_, e = io.WriteString(w, `],"unreadable":[`)
 	err = errors.Join(err, e, writeRows(w, enc, r.Unreadable))
+	_, e = io.WriteString(w, `],"needed":[`)
+	err = errors.Join(err, e, writeRows(w, enc, r.Needed))
 	_, e = io.WriteString(w, "]}\n")
 	return errors.Join(err, e)
 }
@@ -113,10 +122,17 @@ func readReview(dec *json.Decoder) (*Review, error) {
 		switch part {
 		case "decisions":
 			r.Decisions, err = readRows[image.Decision](dec)
+			for i, d := range r.Decisions {
+				if d.Raw != nil {
+					r.Decisions[i].Path = string(d.Raw)
+				}
+			}
 		case "left":
 			r.Left, err = readRows[snapshot.Left](dec)
 		case "unreadable":
 			r.Unreadable, err = readRows[snapshot.Left](dec)
+		case "needed":
+			r.Needed, err = readRows[Needed](dec)
 		default:
 			err = dec.Decode(new(json.RawMessage))
 		}

@@ -144,6 +144,8 @@ type snapshotter struct {
 	snapshots []string // addresses of snapshot archives
 	pacer     *archive.Pacer
 	review    *Review
+	mentions  *mentions
+	missing   []Needed // that stay for what is in them
 }
 
 // compose lays the pinned packages out, finds the delta and writes the lock.
@@ -174,6 +176,13 @@ func (s *snapshotter) compose(ctx context.Context) (*lock.Lock, error) {
 	}
 	s.contents.original = s.originals(base)
 	plan := image.Diff(base, s.inv, s.opts.Rules, stand)
+	if s.mentions, err = s.mention(ctx); err != nil {
+		return nil, err
+	}
+	found, err := s.needed(ctx, s.mentions)
+	if err != nil {
+		return nil, err
+	}
 	s.inv.Entries = nil // the plan has what is needed of them
 	delta, err := s.fill(ctx, plan, instead)
 	if err != nil {
@@ -191,13 +200,29 @@ func (s *snapshotter) compose(ctx context.Context) (*lock.Lock, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.review = newReview(plan, s.inv)
-	review, err := s.review.save(ctx, s.cfg.Store)
+	review, err := s.saveReview(ctx, plan, found)
 	if err != nil {
 		return nil, err
 	}
 	s.keep = append(s.keep, pinned.Digest(), image.ManifestDigest(rootfs), review)
 	return s.lock(pinned, review, rootfs), nil
+}
+
+// saveReview makes the review of all that left the host and all that didn't.
+func (s *snapshotter) saveReview(ctx context.Context, plan *image.Plan, found []Needed) (digest.Digest, error) {
+	for _, k := range s.packages {
+		if k.Proof != lock.Repacked {
+			continue
+		}
+		files, err := s.manifest(k)
+		if err != nil {
+			return "", err
+		}
+		plan.Add(files, "of "+k.Name+" "+k.Version+", which no archive has")
+	}
+	s.review = newReview(plan, s.inv)
+	s.review.Needed = append(found, s.missing...)
+	return s.review.save(ctx, s.cfg.Store)
 }
 
 func (s *snapshotter) lock(delta lock.Delta, review digest.Digest, rootfs string) *lock.Lock {
@@ -317,13 +342,15 @@ func (s *snapshotter) fill(ctx context.Context, plan *image.Plan, stand map[stri
 		}
 	}
 	plan.Entries = nil
+	kept := len(d.Entries)
 	var replaced []snapshot.File
 	for p, i := range stand {
 		d.Entries = append(d.Entries, i.file)
 		d.Instead[p] = i.content
 		replaced = append(replaced, i.file)
 	}
-	plan.Settle(left, replaced)
+	s.missing = s.missed(left, plan)
+	plan.Settle(d.Entries[:kept], left, replaced)
 	d.Entries.Normalize()
 	return d, nil
 }

@@ -15,6 +15,11 @@ const (
 	State  Class = "state"  // everything else
 )
 
+// TooBroad stands in the reason for a secret that stays although a pattern to keep
+// matches it, which doesn't go as far into the path as a secret asks for. What follows
+// is the pattern.
+const TooBroad = "; not named by the pattern to keep "
+
 // Rules decide what never leaves a host. snapshot/scrub has the real ones.
 type Rules interface {
 	// Path classes a path by its name alone: Secret or Noise, or "" where ownership

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"crypto/rand"
+	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -330,4 +331,88 @@ func (s *small) ordinary(r *real) ordinaryFiles {
 		put(f.Name, f.Data)
 	}
 	return o
+}
+
+// TestNeededSecrets wants an answer for a secret that something on the host needs,
+// where nobody is there to look.
+func TestNeededSecrets(t *testing.T) {
+	s := newSmall(t, nil)
+	s.write("host/etc/systemd/system/shop.service", "[Service]\nEnvironmentFile=-/etc/default/shop\nExecStart=/srv/shop/bin/run --data /data/shop\n")
+	s.write("host/etc/default/shop", "SHOP_PASSWORD=k9Lw2Qp8Zt4V\n")
+	s.write("host/etc/openvpn/client.conf", "client\n")
+	s.write("host/etc/environment", "PATH=\"/usr/bin:/data/tools\"\n")
+	s.write("host/etc/ld.so.conf.d/shop.conf", "/srv/shop/lib\n")
+	for _, name := range []string{"srv/shop/bin/run", "srv/shop/lib/libshop.so", "data/tools/report", "data/shop/orders"} {
+		s.write("host/"+name, "of the shop\n")
+	}
+	take := func(args ...string) (string, int) {
+		_, errs, code := result(s.command("fleet", "store", append([]string{"snapshot", s.host, "acme", "--yes"}, args...)...))
+		return errs, code
+	}
+	errs, code := take()
+	s.fails("a secret that a unit names", []string{"/etc/default/shop (a password is set; named by unit shop.service)",
+		"hint: look at each: --keep '/etc/default/shop'"}, errs, code)
+	s.noRelease("a secret that a unit names", "fleet", "store")
+	errs, code = take("--drop", "/etc/default/shop", "--keep", "/etc/**")
+	s.fails("a pattern that is too broad", []string{"/etc/openvpn/client.conf", "named by --keep /etc/**"}, errs, code)
+	errs, code = take("--drop", "/etc/default/shop")
+	s.works("a snapshot with an answer", errs, code)
+	errs, code = take()
+	s.works("a snapshot with a saved answer", errs, code)
+
+	var review struct {
+		Needed []struct{ Path, By, Reason string }
+	}
+	s.answer(s.command("fleet", "store", "show", "acme", "--delta", "--json"), &review)
+	by := map[string]string{}
+	for _, n := range review.Needed {
+		by[n.Path] = n.By
+	}
+	for path, want := range map[string]string{"srv/shop/bin/run": "unit shop.service", "data/shop": "unit shop.service",
+		"srv/shop/lib": "/etc/ld.so.conf.d/shop.conf", "data/tools": "PATH of /etc/environment"} {
+		if by[path] != want {
+			t.Errorf("/%s is named by %q, want %q", path, by[path], want)
+		}
+	}
+	out := s.must(s.command("fleet", "store", "show", "acme", "--delta"))
+	t.Log(out)
+	if n := strings.Count(out, "\n"); n > 60 {
+		t.Errorf("a review of %d lines is no screenful", n)
+	}
+	s.manifest()
+	errs, code = take("--keep", "/etc/default/shop")
+	s.works("a snapshot that takes it along", errs, code)
+	if content, err := os.ReadFile(filepath.Join(s.pull("elsewhere"), "etc/default/shop")); err != nil || len(content) == 0 {
+		t.Errorf("what was answered with --keep: %q, %v", content, err)
+	}
+}
+
+// manifest holds the manifest against what really left: the delta and the packages that
+// were built from the host's files.
+func (s *small) manifest() {
+	root, n := s.pull("elsewhere"), 0
+	for line := range strings.Lines(s.must(s.command("fleet", "store", "show", "acme", "--manifest"))) {
+		field := strings.Split(strings.TrimSpace(line), "\t")
+		if len(field) != 4 {
+			s.t.Fatalf("the manifest has the line %q", line)
+		}
+		content, err := os.ReadFile(filepath.Join(root, field[2]))
+		if err != nil {
+			s.t.Error(err)
+			continue
+		}
+		if n++; fmt.Sprintf("%x", sha256.Sum256(content)) != field[0] || fmt.Sprint(len(content)) != field[1] {
+			s.t.Errorf("%s isn't as the manifest says: %q", field[2], line)
+		}
+	}
+	all := s.must(s.command("fleet", "store", "show", "acme", "--delta", "--all"))
+	for _, path := range []string{"/opt/acme/made", "/usr/bin/acme-agent", "/etc/lib03.conf", "/etc/passwd"} {
+		if !strings.Contains(all, path) {
+			s.t.Errorf("--all doesn't name %s", path)
+		}
+		if out := s.must(s.command("fleet", "store", "show", "acme", "--manifest")); !strings.Contains(out, "\t"+path+"\t") {
+			s.t.Errorf("the manifest doesn't name %s", path)
+		}
+	}
+	s.t.Logf("the manifest has %d files", n)
 }

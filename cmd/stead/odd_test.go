@@ -71,6 +71,7 @@ func TestOddStates(t *testing.T) {
 		}
 	}
 	root := s.pull("elsewhere")
+	s.must(s.command("fleet", "elsewhere", "fsck", "acme"))
 	busy.check(root, told)
 	for _, p := range []string{"opt/busy", "opt/long", "opt/odd/.wh.white"} { // what can't be compared any more
 		s.must(exec.Command("rm", "-rf", s.path("host", p), filepath.Join(root, p)))

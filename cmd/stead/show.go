@@ -15,7 +15,7 @@ import (
 	"github.com/stead-env/stead/envs/lock"
 )
 
-type showFlags struct{ asJSON, delta, packages, changes bool }
+type showFlags struct{ asJSON, delta, all, manifest, packages, changes bool }
 
 func newShow(g *globals) *cobra.Command {
 	var f showFlags
@@ -26,15 +26,20 @@ func newShow(g *globals) *cobra.Command {
 		RunE:  func(cmd *cobra.Command, args []string) error { return runShow(cmd.Context(), g, args[0], f) },
 	}
 	cmd.Flags().BoolVar(&f.asJSON, "json", false, "answer as JSON")
-	cmd.Flags().BoolVar(&f.delta, "delta", false, "list what the host has beyond its packages")
+	cmd.Flags().BoolVar(&f.delta, "delta", false, "sum up what left the host, and what stayed, by folder")
+	cmd.Flags().BoolVar(&f.all, "all", false, "with --delta: path by path")
+	cmd.Flags().BoolVar(&f.manifest, "manifest", false, "list each file that left the host, with its size, SHA-256 and reason")
 	cmd.Flags().BoolVar(&f.packages, "packages", false, "list the packages")
 	cmd.Flags().BoolVar(&f.changes, "changes", false, "tell what moved since the release before")
-	cmd.MarkFlagsMutuallyExclusive("delta", "packages", "changes")
+	cmd.MarkFlagsMutuallyExclusive("delta", "manifest", "packages", "changes")
 	return cmd
 }
 
 func runShow(ctx context.Context, g *globals, arg string, f showFlags) (err error) {
-	w, err := g.open(f.delta)
+	if f.all && !f.delta {
+		return usagef("--all says how to show --delta")
+	}
+	w, err := g.open(f.delta || f.manifest)
 	if err != nil {
 		return err
 	}
@@ -52,8 +57,8 @@ func runShow(ctx context.Context, g *globals, arg string, f showFlags) (err erro
 		return err
 	}
 	switch {
-	case f.delta:
-		return showDelta(ctx, g, w, l, f.asJSON)
+	case f.delta || f.manifest:
+		return showDelta(ctx, g, w, l, f)
 	case f.packages:
 		return showPackages(g, l, f.asJSON)
 	case f.changes:
@@ -189,9 +194,9 @@ func showChanges(g *globals, w *work, rel envs.Release, l *lock.Lock, asJSON boo
 	return err
 }
 
-// showDelta lists what became of the host's paths at the snapshot, but for those
-// that come out of their package unchanged.
-func showDelta(ctx context.Context, g *globals, w *work, l *lock.Lock, asJSON bool) error {
+// showDelta tells what became of the host's paths at the snapshot, but for those that
+// come out of their package unchanged.
+func showDelta(ctx context.Context, g *globals, w *work, l *lock.Lock, f showFlags) error {
 	if l.Review == nil {
 		return fmt.Errorf("showing the delta of %s@%d: the snapshot kept no review", l.Release.Target, l.Release.Number)
 	}
@@ -199,19 +204,35 @@ func showDelta(ctx context.Context, g *globals, w *work, l *lock.Lock, asJSON bo
 	if err != nil {
 		return fmt.Errorf("showing the delta of %s@%d: %w", l.Release.Target, l.Release.Number, err)
 	}
-	if asJSON {
+	switch {
+	case f.manifest && f.asJSON:
+		return g.printJSON(r.Manifest())
+	case f.manifest:
+		return r.WriteManifest(g.stdout)
+	case f.asJSON:
 		return g.printJSON(r)
+	case f.all:
+		return listDelta(g, r)
 	}
+	printReview(g.stdout, r)
+	return nil
+}
+
+// listDelta lists a review path by path.
+func listDelta(g *globals, r *envs.Review) error {
 	out := tabwriter.NewWriter(g.stdout, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(out, "FATE\tCLASS\tSIZE\tPATH\tREASON")
 	for _, d := range r.Decisions {
-		fmt.Fprintf(out, "%s\t%s\t%s\t/%s\t%s\n", d.Action, d.Class, envs.Bytes(d.Size), clean(d.Path), clean(d.Reason))
+		fmt.Fprintf(out, "%s\t%s\t%s\t/%s\t%s\n", d.Action, d.Class, envs.Bytes(d.Size), envs.Shown(d.Path), clean(d.Reason))
 	}
 	for _, left := range r.Left {
-		fmt.Fprintf(out, "left\t%s\t%s\t/%s\t%d files: %s\n", left.Class, envs.Bytes(left.Bytes), clean(left.Path), left.Files, clean(left.Reason))
+		fmt.Fprintf(out, "left\t%s\t%s\t/%s\t%d files: %s\n", left.Class, envs.Bytes(left.Bytes), envs.Shown(left.Path), left.Files, clean(left.Reason))
 	}
 	for _, left := range r.Unreadable {
-		fmt.Fprintf(out, "left\t\t%s\t/%s\tcould not be read: %s\n", envs.Bytes(left.Bytes), clean(left.Path), clean(left.Reason))
+		fmt.Fprintf(out, "left\t\t%s\t/%s\tcould not be read: %s\n", envs.Bytes(left.Bytes), envs.Shown(left.Path), clean(left.Reason))
+	}
+	for _, n := range r.Needed {
+		fmt.Fprintf(out, "left\t\t%s\t/%s\tnamed by %s: %s\n", envs.Bytes(n.Bytes), envs.Shown(n.Path), clean(n.By), clean(n.Reason))
 	}
 	return out.Flush()
 }

@@ -1,12 +1,10 @@
 package main
 
 import (
-	"bufio"
 	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -17,7 +15,6 @@ import (
 
 	"github.com/stead-env/stead/envs"
 	"github.com/stead-env/stead/envs/archive"
-	"github.com/stead-env/stead/snapshot"
 	"github.com/stead-env/stead/snapshot/pkgdb"
 	"github.com/stead-env/stead/snapshot/scrub"
 )
@@ -99,7 +96,7 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 		return err
 	}
 	defer h.Close() //nolint:errcheck // it was only read
-	keep, drop := union(known.Keep, f.keep), union(known.Drop, f.drop)
+	keep, drop := union(without(known.Keep, f.drop), f.keep), union(without(known.Drop, f.keep), f.drop)
 	if keep, drop, err = asBundled(h, w, keep, drop); err != nil {
 		return err
 	}
@@ -148,6 +145,11 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 	return nil
 }
 
+// without is a but for what is in b: a new answer takes the place of an old one.
+func without(a, b []string) []string {
+	return slices.DeleteFunc(slices.Clone(a), func(s string) bool { return slices.Contains(b, s) })
+}
+
 // union is a with what of b isn't in it, in order.
 func union(a, b []string) []string {
 	all := slices.Clone(a)
@@ -157,62 +159,6 @@ func union(a, b []string) []string {
 		}
 	}
 	return all
-}
-
-// accept asks a person about what would leave the host, unless they said yes
-// beforehand.
-func accept(g *globals, w *work, yes bool) func(*envs.Review) error {
-	if yes {
-		return nil
-	}
-	return func(r *envs.Review) error {
-		if !isTerminal(os.Stdin) || !isTerminal(g.stderr) {
-			return &hintError{errors.New("taking a snapshot: nobody is there to look at what would leave the host"),
-				"--yes accepts it; stead show TARGET --delta lists it afterwards"}
-		}
-		w.meter.close()
-		printReview(g, r)
-		fmt.Fprint(g.stderr, "Take these along? [y/N] ")
-		line, err := bufio.NewReader(os.Stdin).ReadString('\n')
-		if answer := strings.ToLower(strings.TrimSpace(line)); err != nil || answer != "y" && answer != "yes" {
-			return &hintError{errors.New("taking a snapshot: not accepted, and nothing was written"),
-				"--keep PATTERN and --drop PATTERN change what comes along"}
-		}
-		return nil
-	}
-}
-
-// summary counts paths of one folder with one fate.
-type summary struct {
-	dir, fate, reason string
-	files, bytes      int64
-}
-
-// printReview shows what would leave by folder, and secrets one by one.
-func printReview(g *globals, r *envs.Review) {
-	at := map[summary]*summary{}
-	var order []*summary
-	add := func(dir, fate, reason string, files, bytes int64) {
-		key := summary{dir: dir, fate: fate, reason: reason}
-		s := at[key]
-		if s == nil {
-			s = &summary{dir: dir, fate: fate, reason: reason}
-			at[key], order = s, append(order, s)
-		}
-		s.files, s.bytes = s.files+files, s.bytes+bytes
-	}
-	for _, d := range r.Decisions {
-		add(path.Dir("/"+d.Path), string(d.Action), d.Reason, 1, d.Size)
-	}
-	for _, l := range r.Left {
-		if l.Class == snapshot.Secret {
-			add("/"+l.Path, "left", l.Reason, l.Files, l.Bytes)
-		}
-	}
-	slices.SortStableFunc(order, func(a, b *summary) int { return cmp.Or(cmp.Compare(a.fate, b.fate), cmp.Compare(a.dir, b.dir)) })
-	for _, s := range order {
-		fmt.Fprintf(g.stderr, "%-8s %7s in %5d  %s  %s\n", s.fate, envs.Bytes(s.bytes), s.files, clean(s.dir), clean(s.reason))
-	}
 }
 
 func printSnapshot(g *globals, w *work, res *envs.SnapshotResult, took time.Duration) {

@@ -20,6 +20,7 @@ const (
 	Gone     Action = "gone"     // a package brings it, the host lacks it
 	Replaced Action = "replaced" // something made takes its place
 	Left     Action = "left"     // stays on the host
+	Repacked Action = "repacked" // part of a package that was built from the host's files
 )
 
 // Decision is one line of a review.
@@ -29,6 +30,8 @@ type Decision struct {
 	Class  snapshot.Class `json:"class"`
 	Reason string         `json:"reason"`
 	Size   int64          `json:"size,omitempty"`
+	SHA256 string         `json:"sha256,omitempty"` // of a file that left the host
+	Raw    []byte         `json:"raw,omitempty"`    // Path, where it isn't UTF-8
 }
 
 // Plan is what a snapshot will store, before any content was read.
@@ -255,19 +258,34 @@ type Leaving struct {
 	Shown  string // instead of the path, whose name may not leave either; "" for itself
 }
 
-// Settle completes the decisions once contents were read: what stays behind after
-// all, by path, and what something else takes the place of.
-func (p *Plan) Settle(left map[string]Leaving, replaced []snapshot.File) {
+// Settle completes the decisions once contents were read: with the digests of what is
+// stored, what stays behind after all, by path, and what something else takes the
+// place of.
+func (p *Plan) Settle(stored store.Manifest, left map[string]Leaving, replaced []snapshot.File) {
 	for i := range p.Decisions {
 		d := &p.Decisions[i]
+		if f, ok := stored.Lookup(d.Path); ok && d.Action == Kept {
+			d.SHA256 = f.Digest
+		}
 		if l, ok := left[d.Path]; ok {
 			d.Action, d.Class, d.Reason, d.Path = Left, l.Class, l.Reason, cmp.Or(l.Shown, d.Path)
 		}
 	}
 	for _, f := range replaced {
 		p.Decisions = append(p.Decisions, Decision{
-			Path: f.Path, Action: Replaced, Class: snapshot.Secret, Reason: "it may not leave as it is", Size: f.Size,
+			Path: f.Path, Action: Replaced, Class: snapshot.Secret, Reason: "it may not leave as it is", Size: f.Size, SHA256: f.Digest,
 		})
+	}
+	p.sort()
+}
+
+// Add adds the files of a package that was built from the host's.
+func (p *Plan) Add(files store.Manifest, reason string) {
+	for _, f := range files {
+		if f.Type == snapshot.Regular {
+			p.Decisions = append(p.Decisions, Decision{Path: f.Path, Action: Repacked, Class: snapshot.Owned, Reason: reason,
+				Size: f.Size, SHA256: f.Digest})
+		}
 	}
 	p.sort()
 }

@@ -88,12 +88,17 @@ func (r *Rules) Path(path string, t snapshot.Type) (snapshot.Class, string) {
 	if found == nil {
 		return "", ""
 	}
+	reason := found.reason
 	for _, g := range r.keep {
-		if g.match(path) && (found.class != snapshot.Secret || g.answers(path, found.pattern)) {
+		if !g.match(path) {
+			continue
+		}
+		if found.class != snapshot.Secret || g.answers(path, found.pattern) {
 			return "", ""
 		}
+		reason = found.reason + snapshot.TooBroad + g.pattern
 	}
-	return found.class, found.reason
+	return found.class, reason
 }
 
 // kept returns the first pattern to keep that matches a path.
