@@ -169,3 +169,8 @@ func storeTree(t *testing.T, st *store.Store, path string, content []byte) {
 		t.Fatal(err)
 	}
 }
+
+func fileExists(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
+}
