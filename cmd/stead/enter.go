@@ -147,6 +147,14 @@ func newEngine(ctx context.Context) (runtime.Engine, error) {
 	return engine, engine.Check(ctx)
 }
 
+// canRun reports why a release can't be run here, before anything is fetched for it.
+func canRun(ctx context.Context, rel envs.Release) error {
+	if _, err := newEngine(ctx); err != nil {
+		return err
+	}
+	return envs.CheckRuns(rel)
+}
+
 // notStarted tells why a command was not run and gives the exit code for that. A
 // command line that can't be meant stays one.
 func notStarted(g *globals, err error) error {
@@ -199,10 +207,7 @@ func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, ta
 		}
 		env[name] = value
 	}
-	if _, err := newEngine(ctx); err != nil {
-		return spec, nil, err
-	}
-	if err := envs.CheckRuns(releases[0]); err != nil {
+	if err := canRun(ctx, releases[0]); err != nil {
 		return spec, nil, err
 	}
 	if root, err = envs.Pull(ctx, w.config, releases[0]); err != nil {
