@@ -261,3 +261,40 @@ func TestBytes(t *testing.T) {
 		}
 	}
 }
+
+// Snapshot archives are those of fleet.toml, then those of the environment, each once.
+func TestSnapshots(t *testing.T) {
+	dir := t.TempDir()
+	text := "snapshots = [\"https://snapshot.mirror.example/\"]\n\n[[archive]]\nuri = \"http://mirror.example/debian\"\nmirrors = []\n"
+	if err := os.WriteFile(filepath.Join(dir, "fleet.toml"), []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	f, err := OpenFleet(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for variable, want := range map[string]string{
+		"": "https://snapshot.mirror.example",
+		"https://snapshot.mirror.example http://two.mirror.example/s": "https://snapshot.mirror.example http://two.mirror.example/s",
+	} {
+		t.Setenv("STEAD_SNAPSHOT_ARCHIVE", variable)
+		got, err := f.Snapshots()
+		if err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%q: got %v, %v", variable, got, err)
+		}
+	}
+	t.Setenv("STEAD_SNAPSHOT_ARCHIVE", "snapshot.mirror.example")
+	if got, err := f.Snapshots(); err == nil {
+		t.Errorf("an address without a scheme gives %v", got)
+	}
+}
+
+func TestForecastLines(t *testing.T) {
+	f := Forecast{Nowhere: []string{"one"}, Snapshots: strings.Fields("a b c d e f g h i j k l")}
+	got := strings.Join(f.Lines(), "\n")
+	want := "1 package is in no archive, and lost with the fleet's blobs: one\n" +
+		"12 packages are held by a snapshot archive alone: a, b, c, d, e, f, g, h, i, j and 2 more"
+	if got != want {
+		t.Errorf("got %s", got)
+	}
+}

@@ -23,18 +23,7 @@ func TestOldVersions(t *testing.T) {
 	s := smallHost(t)
 	dropped := []string{"lib00", "lib01", "lib02", "lib03", "lib04"}
 	const gone, unlisted = "lib05", "acme-agent"
-	snapshots := archivetest.NewSnapshots()
-	for _, p := range smallPackages("") {
-		content, err := os.ReadFile(s.path("archive", p.path()))
-		if err != nil {
-			t.Fatal(err)
-		}
-		snapshots.Has("debian", written, archivetest.Package{Name: p.name, Version: "1.0-1", Architecture: "amd64",
-			Path: p.path(), Content: content})
-	}
-	snapshots.At("debian", written.Add(time.Hour), s.mirror.files)
-	server := httptest.NewServer(snapshots)
-	t.Cleanup(server.Close)
+	snapshots, server := s.snapshots()
 	s.goOn(append(slices.Clone(dropped), gone), dropped)
 
 	s.in(t, "without", func(s *small) {
@@ -71,19 +60,49 @@ func TestOldVersions(t *testing.T) {
 			s.t.Error("the old versions came from elsewhere")
 		}
 	})
-	s.in(t, "environment", func(s *small) {
-		cmd := s.command("by-variable", "by-variable-store", "snapshot", s.host, "acme", "--yes")
-		cmd.Env = append(cmd.Env, "STEAD_SNAPSHOT_ARCHIVE="+server.URL)
-		stdout, stderr, code := result(cmd)
-		if code != 0 || !strings.Contains(stdout, "6 packages are held by a snapshot archive alone") {
-			s.t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	s.in(t, "dropped since", func(s *small) {
+		s.mirror.set(map[string]fault{debPackage{name: "lib06"}.path(): notFound})
+		defer s.mirror.set(nil)
+		if _, stderr, code := result(s.command("fleet", "late-store", "pull", "acme")); code != 1 || !strings.Contains(stderr, "fetching lib06 1.0-1: ") {
+			s.t.Errorf("a pull of what is nowhere: exit code %d\n%s", code, stderr)
 		}
-		cmd = s.command("wrong", "by-variable-store", "snapshot", s.host, "acme", "--yes")
-		cmd.Env = append(cmd.Env, "STEAD_SNAPSHOT_ARCHIVE=https://user:pa55@mirror.example")
-		if _, stderr, code := result(cmd); code != 1 || !strings.Contains(stderr, "an address has no user") || strings.Contains(stderr, "pa55") {
-			s.t.Errorf("exit code %d\n%s", code, stderr)
-		}
+		s.write("fleet/fleet.toml", fmt.Sprintf("snapshots = [%q]\n", server.URL))
+		s.pull("late-store")
 	})
+	s.in(t, "environment", func(s *small) { s.bySnapshotVariable(server.URL) })
+}
+
+// bySnapshotVariable names the snapshot archive in the environment.
+func (s *small) bySnapshotVariable(address string) {
+	cmd := s.command("by-variable", "by-variable-store", "snapshot", s.host, "acme", "--yes")
+	cmd.Env = append(cmd.Env, "STEAD_SNAPSHOT_ARCHIVE="+address)
+	stdout, stderr, code := result(cmd)
+	if code != 0 || !strings.Contains(stdout, "6 packages are held by a snapshot archive alone") {
+		s.t.Errorf("exit code %d\n%s%s", code, stdout, stderr)
+	}
+	cmd = s.command("wrong", "by-variable-store", "snapshot", s.host, "acme", "--yes")
+	cmd.Env = append(cmd.Env, "STEAD_SNAPSHOT_ARCHIVE=https://user:pa55@mirror.example")
+	if _, stderr, code := result(cmd); code != 1 || !strings.Contains(stderr, "an address has no user") || strings.Contains(stderr, "pa55") {
+		s.t.Errorf("exit code %d\n%s", code, stderr)
+	}
+}
+
+// snapshots serves what was in the archive once.
+func (s *small) snapshots() (*archivetest.Snapshots, *httptest.Server) {
+	s.t.Helper()
+	all := archivetest.NewSnapshots()
+	for _, p := range smallPackages("") {
+		content, err := os.ReadFile(s.path("archive", p.path()))
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		all.Has("debian", written, archivetest.Package{Name: p.name, Version: "1.0-1", Architecture: "amd64",
+			Path: p.path(), Content: content})
+	}
+	all.At("debian", written.Add(time.Hour), s.mirror.files)
+	server := httptest.NewServer(all)
+	s.t.Cleanup(server.Close)
+	return all, server
 }
 
 // checkOld looks at the lock that the snapshot archive helped to.
@@ -148,6 +167,7 @@ func (s *small) goOn(files, packages []string) {
 	begin := strings.Index(release, "Origin:")
 	release = release[begin:strings.Index(release, "-----BEGIN PGP SIGNATURE")]
 	release = strings.Replace(release, fmt.Sprintf("%x %d", sha256.Sum256(old), len(old)), fmt.Sprintf("%x %d", sha256.Sum256(index), len(index)), 1)
+	release = strings.Replace(release, "Origin: Small", "Origin: Debian", 1)
 	m.files[suiteDir+"InRelease"] = clearSign(s.t, m.key, release)
 	if bytes.Equal(old, index) {
 		s.t.Fatal("nothing changed")

@@ -26,7 +26,7 @@ type old struct{ *apt }
 const (
 	snapshotsPlace = "the snapshots"
 	snapshotsStage = "asking snapshot archives"
-	lookUps        = 8  // at a time; how many a second is the Pacer's
+	lookUps        = 16 // at a time; how many a second is the Pacer's
 	maxTrees       = 24 // instants that are looked at: an index has 9 MB
 )
 

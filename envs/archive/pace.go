@@ -38,7 +38,7 @@ func NewPacer(urls []string) *Pacer {
 	p := &Pacer{servers: make(map[string]*pace)}
 	for _, u := range urls {
 		p.servers[hostOf(u)] = &pace{name: hostOf(u), limit: rate.NewLimiter(firstPace, 1),
-			ceiling: firstPace, raise: slowRaise, changed: make(chan struct{})}
+			ceiling: firstPace, raise: slowRaise, turn: make(chan struct{}, 1), changed: make(chan struct{})}
 	}
 	return p
 }
@@ -65,6 +65,7 @@ func (e *PaceError) Unwrap() error { return e.Err }
 type pace struct {
 	name  string
 	limit *rate.Limiter
+	turn  chan struct{} // whoever waits for the limiter
 
 	mu      sync.Mutex
 	ceiling float64       // the rate is raised quickly up to here
@@ -91,8 +92,15 @@ type visit struct {
 	trial bool // the only one at its time
 }
 
-// begin waits until a request may be made.
+// begin waits until a request may be made. Only one waits for the limiter: it would
+// let those go together that reserved their time at different rates.
 func (s *pace) begin(ctx context.Context) (visit, error) {
+	select {
+	case s.turn <- struct{}{}:
+		defer func() { <-s.turn }()
+	case <-ctx.Done():
+		return visit{}, context.Cause(ctx)
+	}
 	for {
 		if err := s.givenUp(); err != nil { // at once
 			return visit{}, err
@@ -103,9 +111,9 @@ func (s *pace) begin(ctx context.Context) (visit, error) {
 			}
 			return visit{}, err
 		}
-		v, ok, wait, changed, err := s.enter()
-		if ok || err != nil {
-			return v, err
+		v, wait, changed := s.enter()
+		if changed == nil {
+			return v, s.givenUp() // perhaps in the meantime
 		}
 		timer := time.NewTimer(wait)
 		select {
@@ -128,8 +136,9 @@ func (s *pace) givenUp() error {
 	return nil
 }
 
-// enter lets a request through, or says how long to wait at most.
-func (s *pace) enter() (v visit, ok bool, wait time.Duration, changed chan struct{}, err error) {
+// enter lets a request through, or says how long to wait at most and what ends that
+// earlier. It also lets it through where the server was given up.
+func (s *pace) enter() (v visit, wait time.Duration, changed chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := time.Now()
@@ -138,14 +147,14 @@ func (s *pace) enter() (v visit, ok bool, wait time.Duration, changed chan struc
 	}
 	switch {
 	case s.gone != nil:
-		return v, false, 0, nil, s.gone
+		return v, 0, nil
 	case now.Before(s.until):
-		return v, false, s.until.Sub(now), s.changed, nil
+		return v, s.until.Sub(now), s.changed
 	case s.bad > 0 && s.trying:
-		return v, false, maxPause, s.changed, nil
+		return v, maxPause, s.changed
 	}
 	s.trying = s.bad > 0
-	return visit{began: now, good: s.good, trial: s.trying}, true, 0, nil, nil
+	return visit{began: now, good: s.good, trial: s.trying}, 0, nil
 }
 
 // outcome is what a request that failed is to do.

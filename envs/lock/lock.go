@@ -59,7 +59,8 @@ type Host struct {
 // Archive is where packages came from, with the evidence.
 type Archive struct {
 	Name string `toml:"name"` // unique in the lock: "debian-bullseye"
-	// URI is the archive's root as the host itself names it, without credentials.
+	// URI is the archive's root as the host itself names it, without credentials, or as
+	// it is to be had from a snapshot archive.
 	URI   string `toml:"uri"`
 	Suite string `toml:"suite"`
 	// InRelease is the digest of the signed file, kept in the store.
