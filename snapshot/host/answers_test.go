@@ -230,7 +230,7 @@ func TestScriptsAreOneLine(t *testing.T) {
 			x.have[h] = true
 		}
 		for _, script := range []string{probeScript, x.listScript(), x.namesScript("l"), x.statScript(), x.attributeScript(),
-			x.readScript(7), x.sumScript(), x.linkScript()} {
+			x.readScript(7), x.folderScript(), x.sumScript(), x.linkScript()} {
 			if strings.ContainsAny(script, "'!\n") || strings.Contains(script, "/dev/null") || strings.ContainsAny(strings.ReplaceAll(script, "2>&1", ""), "<>") {
 				t.Errorf("%s", script)
 			}

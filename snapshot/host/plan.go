@@ -55,6 +55,7 @@ func commands(full tools, line func(tools, string) string) []Step {
 		{"the metadata of all files; what of foreign file systems is left out comes on stdin", line(full, full.listScript())},
 		{"extended attributes", line(full, full.attributeScript())},
 		{"without getfattr: capabilities", line(getcap, getcap.attributeScript())},
+		{"without getfattr: the attributes of folders", line(full, full.folderScript())},
 		{"the SHA-256 of files over 64 kB, which aren't sent if a copy is here", line(full, full.sumScript())},
 		{"the contents of the files on stdin; root's reading leaves access times as they are, find's and sha256sum's goes by the mount's options",
 			line(asRoot, asRoot.readScript(1000))},

@@ -443,6 +443,13 @@ func (t *transfer) entry(h *tar.Header, content io.Reader, wanted map[string]sna
 	if _, twice := part[p]; !ok || twice {
 		return nil
 	}
+	for name := range tarXattrs(h) {
+		if _, listed := f.Xattrs[name]; !listed {
+			t.s.more.Do(func() {
+				t.s.note("/%s has an attribute that can't be listed without getfattr: that of files is left", p)
+			})
+		}
+	}
 	switch h.Typeflag {
 	case tar.TypeReg, tar.TypeGNUSparse:
 		if h.Size != f.Size {

@@ -33,6 +33,7 @@ const probeScript = preamble +
 	`x=$(sudo -n true 2>&1) && echo "have sudo"; ` +
 	`x=$(find . -maxdepth 0 -printf "have find-printf" 2>&1) && echo "$x"; ` +
 	`x=$(stat -c "have stat-c" . 2>&1) && echo "$x"; ` +
+	`x=$(tar --xattrs --xattrs-include="*" --version 2>&1) && echo "have tar-xattrs"; ` +
 	`tar --version | sed -n "s/^tar (GNU tar).*/have gnu-tar/p"; ` +
 	`sed -n "/^flags/{s/^/cpu /p;q;}" /proc/cpuinfo; ` +
 	`sed "s/^/mount /" /proc/self/mountinfo; echo "end"`
@@ -83,6 +84,24 @@ func (t tools) attributeScript() string {
 	return t.script(walk + t.xdev() + `\"\$@\" -path \"*[[:cntrl:]]*\" -o -type f -print0" sh | xargs -0 -r getcap` + end)
 }
 
+// folderScript packs all folders, without what is in them, for their extended attributes.
+func (t tools) folderScript() string {
+	return t.script(`xargs -0 sh -c "find . ` + t.xdev() + `\"\$@\" -type d -print0" sh | xargs -0 -r sh -c "` + gnuTar +
+		` --format=posix ` + withXattrs + ` --no-recursion -cf - -- \"\$@\"; printf \"` + endPart + `\0%s\0\" \$?" sh`)
+}
+
+// gnuTar says what it complains of in a way that can be read.
+const (
+	gnuTar     = `tar --quoting-style=escape`
+	withXattrs = `--xattrs --xattrs-include=\"*\"`
+)
+
+// folders reports whether tar tells the extended attributes of folders, because nothing
+// better does.
+func (t tools) folders() bool {
+	return !t.have["getfattr"] && t.have["gnu-tar"] && t.have["tar-xattrs"]
+}
+
 // xdev keeps find on the root's file system where nothing tells which others are
 // real.
 func (t tools) xdev() string {
@@ -97,7 +116,10 @@ func (t tools) xdev() string {
 func (t tools) readScript(some int) string {
 	tar := "tar -cf - --no-recursion"
 	if t.have["gnu-tar"] {
-		tar = "tar --format=gnu --quoting-style=escape -S --no-recursion -cf -"
+		tar = gnuTar + " --format=gnu -S --no-recursion -cf -"
+		if t.folders() {
+			tar = gnuTar + " --format=posix " + withXattrs + " -S --no-recursion -cf -"
+		}
 		if t.root { // the kernel lets nobody else
 			tar = strings.Replace(tar, "-S", "-S --atime-preserve=system", 1)
 		}

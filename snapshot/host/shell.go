@@ -1,6 +1,7 @@
 package host
 
 import (
+	"archive/tar"
 	"bufio"
 	"cmp"
 	"context"
@@ -44,6 +45,7 @@ type Shell struct {
 
 	got   *received
 	slots chan struct{} // commands that may run at once
+	more  sync.Once     // says that a file has attributes that were not listed
 }
 
 var _ snapshot.Host = (*Shell)(nil)
@@ -278,10 +280,15 @@ func (s *Shell) complete(ctx context.Context, l *listing, a *attributes, c *comp
 	if !s.have["mounts"] {
 		s.note("%s doesn't tell its mounts: only the file system of its root is read", s.name)
 	}
-	if !s.have["getfattr"] && s.have["getcap"] {
-		s.note("%s has no getfattr: capabilities are read, and no other extended attributes", s.name)
-	} else if !s.have["getfattr"] {
-		s.note("%s has neither getfattr nor getcap: extended attributes are not read", s.name)
+	if !s.have["getfattr"] {
+		var read []string
+		if s.have["getcap"] {
+			read = append(read, "capabilities of files")
+		}
+		if s.folders() {
+			read = append(read, "attributes of folders")
+		}
+		s.note("%s has no getfattr: of extended attributes %s are read", s.name, cmp.Or(strings.Join(read, " and "), "none"))
 	}
 	return c.note(ctx, l)
 }
@@ -294,10 +301,40 @@ func (s *Shell) attributes(ctx context.Context, a *attributes, stdin string, c *
 	case s.have["getcap"]:
 		line = a.cap
 	default:
-		return nil
+		return s.folderAttributes(ctx, a, stdin, c)
+	}
+	if err := s.folderAttributes(ctx, a, stdin, c); err != nil {
+		return err
 	}
 	return s.ask(ctx, question{script: s.attributeScript(), stdin: strings.NewReader(stdin), zip: s.zipped(), complain: c.line,
 		read: func(r *bufio.Reader) error { return a.read(r, line) }})
+}
+
+// folderAttributes asks for those of folders, where getfattr isn't there to tell all.
+func (s *Shell) folderAttributes(ctx context.Context, a *attributes, stdin string, c *complaints) error {
+	if !s.folders() {
+		return nil
+	}
+	return s.ask(ctx, question{script: s.folderScript(), stdin: strings.NewReader(stdin), zip: s.zipped(), complain: c.line,
+		read: func(r *bufio.Reader) error {
+			return archives(r, func(h *tar.Header, _ io.Reader) error {
+				for name, value := range tarXattrs(h) {
+					a.set(relative(strings.TrimSuffix(h.Name, "/")), name, value)
+				}
+				return nil
+			}, nil)
+		}})
+}
+
+// tarXattrs are the extended attributes of a member that a manifest keeps.
+func tarXattrs(h *tar.Header) map[string]string {
+	kept := map[string]string{}
+	for record, value := range h.PAXRecords {
+		if name, ok := strings.CutPrefix(record, "SCHILY.xattr."); ok && keptXattr(name) {
+			kept[name] = value
+		}
+	}
+	return kept
 }
 
 func (s *Shell) zipped() bool { return s.tools.zip && s.have["gzip"] }
