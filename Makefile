@@ -39,6 +39,7 @@ demo: setup build
 
 bench: setup build
 	go run ./testdata/bench
+	go test -run ^$$ -bench SSH -benchtime 3x ./cmd/stead
 
 clean:
 	rm -rf bin
