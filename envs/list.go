@@ -79,6 +79,7 @@ func SnapshotList(ctx context.Context, cfg Config, list *snapshot.Database, opts
 	}
 	defer closeHost(host)
 	o := opts.SnapshotOptions
+	o.Take = ""                                             // a list has no more than an index, and nothing in what comes of it is a host's
 	o.Origin, o.Accept, o.listed = lock.Derived, nil, found // nothing in it has left a host
 	res, err := Snapshot(ctx, cfg, host, o)
 	if err == nil {

@@ -51,6 +51,9 @@ func Pull(ctx context.Context, cfg Config, rel Release) (*Root, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", rel.Path, err)
 	}
+	if header.Take == lock.TakeIndex {
+		return nil, &IndexError{Release: rel}
+	}
 	root := &Root{Release: rel, Identity: lock.Identity(text), Header: header}
 	name := RootName(root.Identity)
 	if it, ok := cfg.Store.Find(store.Roots, name); ok {

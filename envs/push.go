@@ -48,7 +48,10 @@ func Push(ctx context.Context, cfg Config, rel Release) (Pushed, error) {
 
 // ownBlobs are what a lock needs that no archive has.
 func ownBlobs(l *lock.Lock) []digest.Digest {
-	blobs := []digest.Digest{l.Delta.Digest(), image.ManifestDigest(l.Rootfs.Digest)}
+	var blobs []digest.Digest
+	if l.Take != lock.TakeIndex {
+		blobs = append(blobs, l.Delta.Digest(), image.ManifestDigest(l.Rootfs.Digest))
+	}
 	if l.Review != nil {
 		blobs = append(blobs, digest.NewDigestFromEncoded(digest.SHA256, l.Review.SHA256))
 	}

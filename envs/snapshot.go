@@ -27,6 +27,7 @@ type SnapshotOptions struct {
 	Readers []snapshot.Reader
 	Rules   snapshot.Rules
 	Origin  string // lock.Observed where it is ""
+	Take    string // how much may leave, as the lock has it; Rules are to be of that level
 	// Architecture is what the host is said to have beside its package database, which
 	// is right where they differ; "" where nothing is said.
 	Architecture string
@@ -93,10 +94,7 @@ func Snapshot(ctx context.Context, cfg Config, host snapshot.Host, opts Snapshot
 		return nil, err
 	}
 	defer s.contents.close() //nolint:errcheck // the next process clears what is left
-	if err := s.pin(ctx); err != nil {
-		return nil, err
-	}
-	l, err := s.compose(ctx)
+	l, err := s.take(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -106,6 +104,17 @@ func Snapshot(ctx context.Context, cfg Config, host snapshot.Host, opts Snapshot
 		}
 	}
 	return s.publish(ctx, l)
+}
+
+// take makes the lock, of as much as may leave the host.
+func (s *snapshotter) take(ctx context.Context) (*lock.Lock, error) {
+	if s.opts.Take == lock.TakeIndex {
+		return s.takeIndex(ctx)
+	}
+	if err := s.pin(ctx); err != nil {
+		return nil, err
+	}
+	return s.compose(ctx)
 }
 
 // newest is the lock of a target's newest release, nil where there is none.
@@ -237,6 +246,7 @@ func (s *snapshotter) lock(delta lock.Delta, review digest.Digest, rootfs string
 	}
 	return &lock.Lock{
 		Version: lock.Version,
+		Take:    s.opts.Take,
 		Release: lock.Release{Target: s.opts.Target, Created: now.UTC().Truncate(time.Second), Origin: origin},
 		Host: lock.Host{
 			ID: f.ID, Version: f.Version, Codename: f.Codename, Architecture: f.Architecture, Libc: f.Libc,
@@ -478,8 +488,10 @@ func (s *snapshotter) publish(ctx context.Context, l *lock.Lock) (*SnapshotResul
 	for _, a := range l.Archives {
 		s.keep = append(s.keep, a.InRelease)
 	}
-	if err := s.contents.remember(); err != nil {
-		return nil, err
+	if l.Take != lock.TakeIndex { // which read none
+		if err := s.contents.remember(); err != nil {
+			return nil, err
+		}
 	}
 	rel, added, err := s.cfg.Fleet.AddRelease(s.opts.Target, func(number int, parent Release) ([]byte, error) {
 		l.Release.Number = number

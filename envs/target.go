@@ -25,6 +25,7 @@ type Target struct {
 	Host    string            `toml:"host,omitempty"`    // how to reach it, as snapshot takes it
 	Keep    []string          `toml:"keep,omitempty"`    // patterns of paths that come along
 	Drop    []string          `toml:"drop,omitempty"`    // patterns of paths that stay behind
+	Take    string            `toml:"take,omitempty"`    // how much may leave the host; "" for standard
 	Streams map[string]int    `toml:"streams,omitempty"` // names of releases, by number
 	Notes   map[string]string `toml:"notes,omitempty"`   // by release number, in decimal
 }

@@ -114,8 +114,13 @@ func (l *leftovers) sorted(shown func(path string) string) []Left {
 	for _, row := range l.rows {
 		all = append(all, *row)
 	}
+	SortLeft(all)
+	return all
+}
+
+// SortLeft brings rows into their one order.
+func SortLeft(all []Left) {
 	slices.SortFunc(all, func(a, b Left) int {
 		return cmp.Or(cmp.Compare(a.Path, b.Path), cmp.Compare(a.Class, b.Class), cmp.Compare(a.Reason, b.Reason))
 	})
-	return all
 }

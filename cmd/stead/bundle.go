@@ -65,9 +65,9 @@ func asBundled(h openedHost, w *work, keep, drop []string) ([]string, []string, 
 
 // runBundle writes what a snapshot needs of a host to a file.
 func runBundle(ctx context.Context, g *globals, f snapshotFlags, address, file string) (err error) {
-	rules, err := scrub.New(f.keep, f.drop)
+	rules, err := rulesAt(f.take, f.keep, f.drop)
 	if err != nil {
-		return &usageError{err}
+		return err
 	}
 	h, progress, done, err := openToBundle(ctx, g, address, file)
 	if err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/stead-env/stead/envs"
 	"github.com/stead-env/stead/envs/lock"
+	"github.com/stead-env/stead/snapshot/scrub"
 )
 
 type showFlags struct{ asJSON, delta, all, manifest, packages, changes bool }
@@ -77,6 +79,7 @@ type shown struct {
 	Parent   digest.Digest     `json:"parent,omitempty"`
 	Created  string            `json:"created"`
 	Origin   string            `json:"origin"`
+	Take     string            `json:"take"`
 	Host     map[string]string `json:"host"`
 	Archives []lock.Archive    `json:"archives"`
 	Packages map[string]int    `json:"packages"` // by proof
@@ -95,6 +98,7 @@ func showRelease(g *globals, w *work, rel envs.Release, l *lock.Lock, asJSON boo
 	}
 	s := shown{Release: rel.String(), Title: t.Title, Note: t.Notes[fmt.Sprint(rel.Number)], Identity: id,
 		Parent: l.Release.Parent, Created: l.Release.Created.UTC().Format("2006-01-02T15:04:05Z"), Origin: l.Release.Origin,
+		Take: cmp.Or(l.Take, string(scrub.Standard)),
 		Host: map[string]string{}, Archives: l.Archives, Packages: countProofs(l), Delta: l.Delta, Rootfs: l.Rootfs.Digest}
 	for _, fact := range envs.Facts(l.Host) {
 		if fact.Value != "" {
@@ -122,9 +126,18 @@ func showRelease(g *globals, w *work, rel envs.Release, l *lock.Lock, asJSON boo
 		line("archive", fmt.Sprintf("%s %s, dated %s", a.URI, a.Suite, a.Dated.UTC().Format("2006-01-02")))
 	}
 	line("packages", proofs(s.Packages))
-	line("delta", fmt.Sprintf("%s in %d files", envs.Bytes(l.Delta.Size), l.Delta.Files))
+	line("take", l.Take)
+	line("delta", strings.TrimPrefix(deltaLine(l.Delta), "delta "))
 	line("rootfs", s.Rootfs)
 	return out.Flush()
+}
+
+// deltaLine tells the size of a delta, or that there is none.
+func deltaLine(d lock.Delta) string {
+	if d.SHA256 == "" {
+		return "no content of a file"
+	}
+	return fmt.Sprintf("delta %s in %d files", envs.Bytes(d.Size), d.Files)
 }
 
 func countProofs(l *lock.Lock) map[string]int {

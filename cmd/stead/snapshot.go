@@ -23,6 +23,7 @@ type snapshotFlags struct {
 	yes, asJSON bool
 	keep, drop  []string
 	note, title string
+	take        string
 	pools       []string
 	list        listFlags
 	with        []string
@@ -54,6 +55,8 @@ func newSnapshot(g *globals) *cobra.Command {
 	flags.StringArrayVar(&f.keep, "keep", nil, "take paths along that match this pattern; kept in target.toml")
 	flags.StringArrayVar(&f.drop, "drop", nil, "leave paths behind that match this pattern; kept in target.toml")
 	flags.StringArrayVar(&f.pools, "pool", nil, "a folder or web address that offers package files before the archives are asked")
+	flags.StringVar(&f.take, "take", "", "how much may leave the host: index (names, versions, facts), minimal (and what loaders and\n"+
+		"compilers read) or standard; kept in target.toml")
 	f.list.add(flags)
 	flags.StringArrayVar(&f.with, "with", nil, "put all files of this package into a bundle")
 	f.reach.add(flags)
@@ -100,21 +103,18 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 	if keep, drop, err = asBundled(h, w, keep, drop); err != nil {
 		return err
 	}
-	rules, err := scrub.New(keep, drop)
+	take := strings.TrimSuffix(cmp.Or(f.take, known.Take), string(scrub.Standard)) // which a lock doesn't name
+	rules, err := rulesAt(take, keep, drop)
 	if err != nil {
-		return &usageError{err}
+		return err
 	}
-	var pools []archive.Pool
-	for _, place := range f.pools {
-		p, err := archive.OpenPool(place)
-		if err != nil {
-			return err
-		}
-		pools = append(pools, p)
+	pools, err := openPools(f.pools)
+	if err != nil {
+		return err
 	}
 	begun := time.Now()
 	res, err := takeSnapshot(ctx, w, h, f, envs.SnapshotOptions{Target: target, Address: address,
-		Readers: pkgdb.Readers, Rules: rules, Pools: pools, Accept: accept(g, w, f.yes),
+		Readers: pkgdb.Readers, Rules: rules, Take: take, Pools: pools, Accept: accept(g, w, f.yes),
 		Architecture: architectureOf(h), Wire: strings.HasPrefix(address, "ssh:")})
 	w.meter.close()
 	if err != nil {
@@ -124,13 +124,8 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 		return err
 	}
 	err = w.fleet.ChangeTarget(target, func(t *envs.Target) {
-		t.Host, t.Keep, t.Drop, t.Title = address, keep, drop, cmp.Or(f.title, t.Title)
-		if f.note != "" {
-			if t.Notes == nil {
-				t.Notes = map[string]string{}
-			}
-			t.Notes[fmt.Sprint(res.Release.Number)] = f.note
-		}
+		t.Host, t.Keep, t.Drop, t.Take = address, keep, drop, take
+		f.remember(t, res.Release.Number)
 	})
 	if err != nil {
 		return err
@@ -143,6 +138,42 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 		fmt.Fprintf(g.stdout, "%s received from the host, %s sent\n", envs.Bytes(t.Received), envs.Bytes(t.Sent))
 	}
 	return nil
+}
+
+// remember puts what was said about a release into target.toml.
+func (f snapshotFlags) remember(t *envs.Target, number int) {
+	t.Title = cmp.Or(f.title, t.Title)
+	if f.note == "" {
+		return
+	}
+	if t.Notes == nil {
+		t.Notes = map[string]string{}
+	}
+	t.Notes[fmt.Sprint(number)] = f.note
+}
+
+// rulesAt are the rules of a level, "" for standard.
+func rulesAt(level string, keep, drop []string) (*scrub.Rules, error) {
+	rules, err := scrub.New(keep, drop)
+	if err == nil {
+		rules, err = rules.At(scrub.Level(cmp.Or(level, string(scrub.Standard))))
+	}
+	if err != nil {
+		return nil, &usageError{err}
+	}
+	return rules, nil
+}
+
+func openPools(places []string) ([]archive.Pool, error) {
+	var pools []archive.Pool
+	for _, place := range places {
+		p, err := archive.OpenPool(place)
+		if err != nil {
+			return nil, err
+		}
+		pools = append(pools, p)
+	}
+	return pools, nil
 }
 
 // without is a but for what is in b: a new answer takes the place of an old one.
@@ -173,7 +204,7 @@ func printSnapshot(g *globals, w *work, res *envs.SnapshotResult, took time.Dura
 		}
 		fmt.Fprintf(g.stderr, "could not read /%s: %s\n", clean(u.Path), clean(u.Reason))
 	}
-	line := fmt.Sprintf("%s; delta %s in %d files", proofs(res.Packages), envs.Bytes(res.Delta.Size), res.Delta.Files)
+	line := proofs(res.Packages) + "; " + deltaLine(res.Delta)
 	if n := len(res.Unreadable); n > 0 {
 		line += fmt.Sprintf("; %d files could not be read", n)
 	}

@@ -15,6 +15,7 @@ const Version = 1
 // Lock is the content of one lockfile. It is never changed once it is written.
 type Lock struct {
 	Version  int         `toml:"version"`
+	Take     string      `toml:"take,omitempty"` // how much left the host; "" for all that may
 	Release  Release     `toml:"release"`
 	Host     Host        `toml:"host"`
 	Archives []Archive   `toml:"archive"`
@@ -23,6 +24,12 @@ type Lock struct {
 	Review   *Attachment `toml:"review"`
 	Rootfs   Rootfs      `toml:"rootfs"`
 }
+
+// How much left a host, where it isn't all that may.
+const (
+	TakeIndex   = "index"   // names, versions and facts: there is no delta and no root
+	TakeMinimal = "minimal" // what loaders, linkers and compilers read
+)
 
 // Release says which snapshot of which target this is. It is no part of the
 // identity: a renumbered release is the same release.

@@ -148,3 +148,29 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A lock that says how much it took is as canonical as any; one that doesn't is spelled
+// as before there were levels.
+func TestTake(t *testing.T) {
+	index := complete()
+	index.Take, index.Delta, index.Rootfs = TakeIndex, Delta{}, Rootfs{}
+	minimal := complete()
+	minimal.Take = TakeMinimal
+	for _, l := range []*Lock{index, minimal} {
+		got, err := Read(l.Write())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got.Take != l.Take || got.Delta != l.Delta || Identity(l.Write()) == Identity(complete().Write()) {
+			t.Errorf("%s: read %+v", l.Take, got)
+		}
+		if h, err := ReadHeader(l.Write()); err != nil || h.Take != l.Take {
+			t.Errorf("%s: the header says %q, %v", l.Take, h.Take, err)
+		}
+	}
+	unknown := complete()
+	unknown.Take = "everything"
+	if _, err := Read(unknown.Write()); err == nil {
+		t.Error("an unknown level is read")
+	}
+}

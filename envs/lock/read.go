@@ -62,6 +62,7 @@ func Read(data []byte) (*Lock, error) {
 // Header is what a lock says before its packages.
 type Header struct {
 	Version int     `toml:"version"`
+	Take    string  `toml:"take"`
 	Release Release `toml:"release"`
 	Host    Host    `toml:"host"`
 }
@@ -73,6 +74,8 @@ func ReadHeader(data []byte) (Header, error) {
 	if i := bytes.Index(data, []byte("\n[[")); i >= 0 {
 		data = data[:i+1]
 	} else if i := bytes.Index(data, []byte("\n[delta]")); i >= 0 {
+		data = data[:i+1]
+	} else if i := bytes.Index(data, []byte("\n[review]")); i >= 0 {
 		data = data[:i+1]
 	}
 	if err := decode(data, &h); err != nil {
@@ -145,6 +148,13 @@ func (l *Lock) validate() error {
 		if err := p.validate(archives); err != nil {
 			return fmt.Errorf("package %q: %w", p.Name, err)
 		}
+	}
+	switch l.Take {
+	case TakeIndex:
+		return nil
+	case "", TakeMinimal:
+	default:
+		return fmt.Errorf("unknown level %q", l.Take)
 	}
 	if err := l.Delta.Digest().Validate(); err != nil {
 		return fmt.Errorf("delta: %w", err)

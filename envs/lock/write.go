@@ -16,6 +16,7 @@ import (
 func (l *Lock) Write() []byte {
 	var w writer
 	w.number("version", int64(l.Version))
+	w.str("take", l.Take)
 	w.table("release")
 	w.str("target", l.Release.Target)
 	w.number("number", int64(l.Release.Number))
@@ -29,16 +30,20 @@ func (l *Lock) Write() []byte {
 	for _, p := range sortedPackages(l.Packages) {
 		w.pkg(p)
 	}
-	w.table("delta")
-	w.str("sha256", l.Delta.SHA256)
-	w.number("size", l.Delta.Size)
-	w.number("files", int64(l.Delta.Files))
+	if l.Take != TakeIndex {
+		w.table("delta")
+		w.str("sha256", l.Delta.SHA256)
+		w.number("size", l.Delta.Size)
+		w.number("files", int64(l.Delta.Files))
+	}
 	if l.Review != nil {
 		w.table("review")
 		w.str("sha256", l.Review.SHA256)
 	}
-	w.table("rootfs")
-	w.str("digest", l.Rootfs.Digest)
+	if l.Take != TakeIndex {
+		w.table("rootfs")
+		w.str("digest", l.Rootfs.Digest)
+	}
 	return w.b.Bytes()
 }
 

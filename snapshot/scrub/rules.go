@@ -18,6 +18,8 @@ type Rules struct {
 	tables     *index
 	made       *index
 	version    string
+	level      Level
+	taken      *index // what leaves below the level Standard; nil for all
 }
 
 var _ snapshot.Rules = (*Rules)(nil)
@@ -85,6 +87,9 @@ func (r *Rules) Path(path string, t snapshot.Type) (snapshot.Class, string) {
 		}
 	}
 	found := r.tables.find(path, t)
+	if found == nil && r.untaken(path, t) {
+		return snapshot.Noise, "not taken: --take " + string(r.level)
+	}
 	if found == nil {
 		return "", ""
 	}

@@ -1,0 +1,97 @@
+package envs
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/stead-env/stead/envs/archive"
+	"github.com/stead-env/stead/envs/lock"
+	"github.com/stead-env/stead/snapshot"
+)
+
+// takeIndex makes a lock of names, versions and facts: no content of a file leaves the
+// host, nothing is fetched, unpacked or built.
+func (s *snapshotter) takeIndex(ctx context.Context) (*lock.Lock, error) {
+	if err := s.list(ctx); err != nil {
+		return nil, err
+	}
+	tops := map[string]*snapshot.Left{}
+	for _, e := range s.inv.Entries {
+		if e.Type != snapshot.Regular {
+			continue
+		}
+		top, _, _ := strings.Cut(e.Path, "/")
+		if tops[top] == nil {
+			tops[top] = &snapshot.Left{Path: top, Class: snapshot.Noise, Reason: "not taken: --take index"}
+		}
+		tops[top].Files, tops[top].Bytes = tops[top].Files+1, tops[top].Bytes+e.Size
+	}
+	for _, l := range tops {
+		s.inv.Left = append(s.inv.Left, *l)
+	}
+	snapshot.SortLeft(s.inv.Left)
+	s.review = &Review{Left: s.inv.Left, Unreadable: s.inv.Unreadable}
+	review, err := s.review.save(ctx, s.cfg.Store)
+	if err != nil {
+		return nil, err
+	}
+	s.keep = append(s.keep, review)
+	return s.lock(lock.Delta{}, review, ""), nil
+}
+
+// list pins packages by name and version, with the file that an archive's signed index
+// names for them. Whether that is what is installed isn't proved.
+func (s *snapshotter) list(ctx context.Context) error {
+	installed := s.remaining()
+	want := make([]archive.Want, 0, len(installed))
+	for _, p := range installed {
+		want = append(want, wanted(p))
+	}
+	if err := s.pace(); err != nil {
+		return err
+	}
+	debian := archive.Debian{
+		Host: s.host, Store: s.cfg.Store, Architecture: s.inv.Database.Architecture, Previous: s.previous,
+		Mirrors: s.cfg.Fleet.allMirrors(), Pools: s.opts.Pools, Snapshots: s.snapshots, Fetch: s.fetch(),
+	}
+	found, err := debian.Locate(ctx, want)
+	if err != nil {
+		return err
+	}
+	first := map[archive.Want]archive.Candidate{}
+	for _, c := range found.Candidates {
+		if _, again := first[c.Want]; !again && c.Archive.Name != "" {
+			first[c.Want] = c
+		}
+	}
+	used := map[string]bool{}
+	for _, p := range installed {
+		k := lock.Package{Name: p.Name, Version: p.Version, Architecture: p.Architecture}
+		if c, ok := first[wanted(p)]; ok {
+			k = pinned(c)
+		}
+		k.Proof = lock.Listed
+		used[k.Archive] = true
+		s.packages = append(s.packages, s.annotate(k, p))
+	}
+	for _, a := range found.Archives {
+		if used[a.Name] {
+			used[a.Name] = false
+			s.archives = append(s.archives, a)
+		}
+	}
+	return nil
+}
+
+// IndexError says that a release can't be made into an env.
+type IndexError struct{ Release Release }
+
+func (e *IndexError) Error() string {
+	return fmt.Sprintf("pulling %s: it was taken with --take index: it knows names and versions, and no file of the host left it", e.Release)
+}
+
+// Hint says what makes one that can.
+func (e *IndexError) Hint() string {
+	return fmt.Sprintf("stead snapshot HOST %s --take minimal, or standard, makes a release with files", e.Release.Target)
+}
