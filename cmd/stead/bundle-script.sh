@@ -414,8 +414,17 @@ cat "$work/settled-withheld" >>"$work/withheld"
 if command -v getfattr >/dev/null 2>&1; then
 	awk 'NR % 12 == 1 { type = $0 } NR % 12 == 11 && type != "l" { print "./" $0 }' "$work/listed" | unlines >"$work/listed0"
 	xargs -0 getfattr -h -d -m - -e hex -- <"$work/listed0" 2>/dev/null | awk '
-	/^# file: / { path = substr($0, 9); sub(/^\.\//, "", path); if (path == "") path = "."; next }
-	/^(user\.|security\.capability=|system\.posix_acl_)/ && path !~ /\\/ { i = index($0, "=0x"); if (i) print path "\t" substr($0, 1, i - 1) "\t" substr($0, i + 3) }' >"$work/attributes.txt"
+	function bytes(s,   t) { # undoes \ooo
+		t = ""
+		while (match(s, /\\[0-7][0-7][0-7]/)) {
+			t = t substr(s, 1, RSTART - 1) sprintf("%c", substr(s, RSTART + 1, 1) * 64 + substr(s, RSTART + 2, 1) * 8 + substr(s, RSTART + 3, 1))
+			s = substr(s, RSTART + 4)
+		}
+		gsub(/\n/, "\001", t)
+		return t s
+	}
+	/^# file: / { path = bytes(substr($0, 9)); sub(/^\.\//, "", path); if (path == "") path = "."; next }
+	/^(user\.|security\.capability=|system\.posix_acl_)/ { i = index($0, "=0x"); if (i) print path "\t" substr($0, 1, i - 1) "\t" substr($0, i + 3) }' >"$work/attributes.txt"
 	awk -F"$tab" '$2 ~ /^user\./ { print $1 }' "$work/attributes.txt" | sort -u >"$work/user-attributes"
 	while IFS= read -r f; do
 		mkdir -p "$work/attr/$(dirname "$f")"
@@ -426,8 +435,13 @@ if command -v getfattr >/dev/null 2>&1; then
 		awk -F"$tab" -v f="$f" '!($1 == f && $2 ~ /^user\./)' "$work/attributes.txt" >"$work/fewer" && mv "$work/fewer" "$work/attributes.txt"
 		[ -d "./$f" ] || printf '%s\t%s, in an attribute\n' "$f" "$why" >>"$work/withheld"
 	done <"$work/user-attributes"
+elif command -v getcap >/dev/null 2>&1; then
+	say "no getfattr here: ACLs and attributes of users are not read"
+	cut -f2 "$work/sizes" | grep -v "$one" | sed 's/^/.\//' | unlines | xargs -0 getcap 2>/dev/null | awk '
+	BEGIN { for (i = 1; i < 256; i++) hex[sprintf("%c", i)] = sprintf("%02x", i) }
+	{ s = ""; for (i = 1; i <= length($0); i++) s = s hex[substr($0, i, 1)]; print ".\tgetcap\t" s }' >"$work/attributes.txt"
 else
-	say "no getfattr here: capabilities, ACLs and other attributes are not read"
+	say "neither getfattr nor getcap here: capabilities, ACLs and other attributes are not read"
 fi
 
 # 8. The bundle.

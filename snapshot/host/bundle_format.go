@@ -138,10 +138,11 @@ func parseListed(f []string, groups linkGroups) (snapshot.File, error) {
 	if err != nil || size < 0 {
 		return wrong("the size")
 	}
-	whole, _, _ := strings.Cut(f[5], ".") // find prints tv_sec and tv_nsec, before 1970 too
-	if file.MTime, err = strconv.ParseInt(whole, 10, 64); err != nil {
+	mtime, err := parseTime(f[5])
+	if err != nil {
 		return wrong("the time")
 	}
+	file.MTime = mtime[0]
 	sum := sha256.Sum256([]byte(strings.Join(f[4:9], "\x00")))
 	file.Change = snapshot.Stamp(sum[:len(snapshot.Stamp{})])
 	names, err := strconv.ParseUint(f[9], 10, 32)
@@ -235,6 +236,7 @@ func parseHeader(text string) (*BundleHeader, error) {
 	return h, nil
 }
 
+// In the manifest a path has no line break.
 var escapes = strings.NewReplacer(`\`, `\\`, "\n", `\n`, "\t", `\t`, "\r", `\r`)
 var unescapes = strings.NewReplacer(`\\`, `\`, `\n`, "\n", `\t`, "\t", `\r`, "\r")
 

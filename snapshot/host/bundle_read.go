@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"strconv"
 	"strings"
@@ -144,7 +145,7 @@ func (b *Bundle) load(ctx context.Context, f io.Reader) error {
 			return fmt.Errorf("the member %q is out of place", h.Name)
 		}
 		last = at
-		if err := b.member(kind, path, h.Size, tr); err != nil {
+		if err := b.member(ctx, kind, path, h.Size, tr); err != nil {
 			return fmt.Errorf("member %q: %w", h.Name, err)
 		}
 	}
@@ -154,7 +155,7 @@ func (b *Bundle) load(ctx context.Context, f io.Reader) error {
 	return b.match(ctx)
 }
 
-func (b *Bundle) member(kind, path string, size int64, r io.Reader) error {
+func (b *Bundle) member(ctx context.Context, kind, path string, size int64, r io.Reader) error {
 	switch kind {
 	case memberHeader:
 		text, err := io.ReadAll(io.LimitReader(r, maxHeader))
@@ -169,7 +170,7 @@ func (b *Bundle) member(kind, path string, size int64, r io.Reader) error {
 	case memberListing:
 		return b.readListing(r)
 	case memberAttributes:
-		return b.readAttributes(r)
+		return b.readAttributes(ctx, r)
 	case memberLeft:
 		return b.readLeft(r)
 	case contentPrefix:
@@ -211,8 +212,16 @@ func (b *Bundle) readListing(r io.Reader) error {
 	return b.done()
 }
 
-func (b *Bundle) readAttributes(r io.Reader) error {
-	return fields(r, 3, func(f []string) error {
+// readAttributes takes values in hex, and lines of getcap from a host that has no
+// getfattr.
+func (b *Bundle) readAttributes(ctx context.Context, r io.Reader) error {
+	caps := newAttributes()
+	err := fields(r, 3, func(f []string) error {
+		if f[1] == "getcap" {
+			line, err := hex.DecodeString(f[2])
+			caps.cap(string(line))
+			return err
+		}
 		if !keptXattr(f[1]) {
 			return nil
 		}
@@ -239,6 +248,12 @@ func (b *Bundle) readAttributes(r io.Reader) error {
 		}
 		return nil
 	})
+	if err == nil {
+		err = caps.settle(ctx, b.listing)
+	}
+	maps.Copy(b.xattrs, caps.of)
+	maps.Copy(b.failed, caps.bad)
+	return err
 }
 
 func (b *Bundle) readLeft(r io.Reader) error {
