@@ -199,14 +199,35 @@ awk -v work="$work" -v skip="$skip" -f "$work/match.awk" -f "$work/classify.awk"
 rm "$work/walk"
 awk -v work="$work" -v info="$info" -f "$work/match.awk" -f "$work/settle.awk"
 
-# 4. What a secret is.
+# 4. What a secret is. Fast searches of everything find what is looked at closely, one
+# file at a time.
 
-shape() { awk -F"$tab" '$1 == "shape" { gsub(/\./, "\\.", $2); if ($2 ~ /\//) print $2 $3; else print "(^|[^0-9A-Za-z_])" $2 $3 }' "$work/rules"; }
-shape >"$work/shapes"
+awk -F"$tab" '$1 == "shape" { gsub(/[].$*+?(){}|\\^[]/, "\\\\&", $2); print ($2 ~ /\// ? "" : "(^|[^0-9A-Za-z_])") $2 $3 }' "$work/rules" >"$work/shapes"
+awk -F"$tab" '$1 == "words" && $2 == "hints" { gsub(/ /, "\n", $3); print $3 }' "$work/rules" >"$work/hints"
+awk -F"$tab" '$1 == "words" && $2 == "encoded" { gsub(/ /, "\n", $3); print $3 }' "$work/rules" >"$work/encoded"
 address='[0-9A-Za-z_]://[^/[:space:]:@"'"'"'<>]*:[^/[:space:]@"'"'"'<>]+@[][A-Za-z0-9._-]'
-# keys: PEM blocks with enough base64 in them. In a program one has to be complete.
-keys() {
-	tr -d '\000' <"./$1" | awk -v text="$2" '
+bytes=$(printf '\037\213\010|BZh|\3757zXZ|\050\265\057\375|PK\003\004|\005[\001\002]|\376\355\376\355|\316\316\316\316|\377\376|\376\377')
+
+# suspects reads names, and writes those of files in which there may be something.
+suspects() {
+	sed 's/^/.\//' | unlines >"$work/suspects0"
+	among() { xargs -0 grep -alZ "$@" 2>/dev/null <"$work/suspects0" | lines || :; }
+	{
+		among -E -e 'BEGIN .*(PRIVATE KEY|OpenVPN Static key)' -e 'PuTTY-User-Key-File-'
+		among -E -f "$work/shapes"
+		among -E -e "$address"
+		among -E -e '^[^:]+:.*:.*:.*:' -e '^[^[:space:]]*\.[^[:space:]]*[[:space:]].*:'
+		among -F -f "$work/encoded"
+		among -iF -f "$work/hints"
+		among -E -e "^($bytes)" -e '^0.{1,5}'"$(printf '\002\001')"
+		among -F -e ustar
+	} | sort -u | sed 's/^\.\///'
+}
+
+# keys reads a text with PEM blocks, and succeeds where one has enough base64 in it. In a
+# program it has to be complete.
+keys() { # TEXT, from standard input
+	tr -d '\000' | awk -v text="$1" '
 	function end() { if (inside && n >= 60 && text) found = 1; inside = 0 }
 	{
 		line = $0
@@ -232,21 +253,82 @@ keys() {
 	}
 	END { end(); if (!found) exit 1 }'
 }
-plain() { # the file is text, as far as can be seen at its beginning
-	[ "$(head -c 8192 "./$1" | tr -d '\000' | wc -c)" = "$(head -c 8192 "./$1" | wc -c)" ] || return 1
-	case $(head -c 4 "./$1" | od -An -tx1 | tr -d ' ') in 1f8b* | 28b52ffd | fd377a58) return 1 ;; esac
+
+depth=0
+# packed looks into a file that holds others: unpacked as FILE, or as a folder of files.
+packed() { # FILE NAME PROGRAM ARGUMENT...
+	file=$1 name=$2
+	shift 2
+	command -v "$1" >/dev/null 2>&1 || { echo "it is packed, and this host has no $1 to look into it"; return; }
+	[ "$depth" -lt 3 ] || return 0
+	(
+		depth=$((depth + 1))
+		at=$work/unpacked$depth
+		rm -rf "$at"
+		mkdir "$at"
+		case $1 in
+		tar)
+			steadat=$at
+			export steadat
+			tar -xf "./$file" --to-command='f=$(mktemp "$steadat/m.XXXXXX") && { head -c 67108864; cat >/dev/null; } >"$f" && printf "%s\t%s\n" "${f##*/}" "$TAR_FILENAME" >>"$steadat/names"' >/dev/null 2>&1 || :
+			;;
+		unzip)
+			[ "$(unzip -Zt "./$file" 2>/dev/null | awk '{ print $3 + 0 }')" -le 67108864 ] || { echo "it is packed, and too large to look into"; exit; }
+			(cd "$at" && unzip -qq -o -P '' "$OLDPWD/$file" >/dev/null 2>&1 </dev/null) || :
+			(cd "$at" && find . -type f -printf '%P\0' | lines) | awk -v OFS="$tab" '{ print $0, $0 }' >"$at.names"
+			mv "$at.names" "$at/names"
+			;;
+		*)
+			"$@" "./$file" 2>/dev/null | head -c 67108864 >"$at/m" || :
+			case $name in *.tgz) name=${name%.tgz}.tar ;; *.gz | *.xz) name=${name%.?z} ;; *.bz2 | *.zst) name=${name%.???} ;; esac
+			printf 'm\t\n' >"$at/names"
+			;;
+		esac
+		[ -s "$at/names" ] || exit 0
+		cd "$at"
+		cut -f1 names | grep -v "$one" | suspects >suspects
+		while IFS= read -r m; do
+			of=$(awk -F"$tab" -v m="$m" '$1 == m { sub(/^\.?\//, "", $2); print $2; exit }' names)
+			why=$(judge "$m" "$name${of:+/$of}")
+			[ -z "$why" ] || { printf '%s\n' "$why"; break; }
+		done <suspects
+	)
 }
-wide() { case $(head -c 2 "./$1" | od -An -tx1 | tr -d ' ') in fffe | feff) return 0 ;; esac; return 1; }
-judge() { # says why a file may not leave
-	text=
-	if plain "$1" || wide "$1"; then text=yes; fi
-	if grep -aqE 'PuTTY-User-Key-File-' "./$1" && grep -aq 'Private-Lines:' "./$1" || keys "$1" "$text"; then
+
+# judge says why a file may not leave for what is in it.
+judge() { # FILE NAME
+	head=$(head -c 24 "./$1" | od -An -v -tx1 | tr -d ' \n')
+	case $head in
+	1f8b08*) packed "$1" "$2" gzip -dc; return ;;
+	425a68*) packed "$1" "$2" bzip2 -dc; return ;;
+	fd377a585a00*) packed "$1" "$2" xz -dc; return ;;
+	28b52ffd*) packed "$1" "$2" zstd -qdc; return ;;
+	504b0304*) packed "$1" "$2" unzip; return ;;
+	050[12]0000*) printf '%s\n' "$head" | grep -qE '^050[12]0000[01][0-9a-f]..000[1-9a-f]00' && { echo "a Kerberos keytab"; return; } ;;
+	feedfeed????????????????00000001* | cececece????????????????00000001*) echo "a Java keystore with a private key"; return ;;
+	30*) printf '%s\n' "$head" | grep -qE '^30([0-7].|8.(..){0,4})(020100300d06092a8648|020100301306072a8648|020100300506032b65|020100028[12]|0201010[46][23]0|02010104[23]0)' && { echo "a private key"; return; } ;;
+	esac
+	if [ "$(head -c 262 "./$1" | tail -c 5 | tr -d '\000')" = ustar ]; then
+		packed "$1" "$2" tar
+		return
+	fi
+	text=yes
+	case $head in
+	fffe* | feff*) ;;
+	1f8b* | fd377a58*) text= ;;
+	*) [ "$(head -c 8192 "./$1" | tr -d '\000' | wc -c)" = "$(head -c 8192 "./$1" | wc -c)" ] || text= ;;
+	esac
+	if keys "$text" <"./$1"; then
 		echo "a private key"
 		return
 	fi
 	[ -n "$text" ] || return 0
-	tr -d '\000' <"./$1" >"$work/text"
-	why=$(grep -aoE -f "$work/shapes" "$work/text" | awk -F"$tab" -v rules="$work/rules" '
+	tr -d '\000' <"./$1" >"$work/text$depth"
+	if grep -aq 'PuTTY-User-Key-File-' "$work/text$depth" && grep -aq 'Private-Lines:' "$work/text$depth"; then
+		echo "a private key"
+		return
+	fi
+	why=$(grep -aoE -f "$work/shapes" "$work/text$depth" | awk -F"$tab" -v rules="$work/rules" '
 	BEGIN { while ((getline < rules) > 0) if ($1 == "shape") { lit[++n] = $2; why[n] = $4 } }
 	{ for (i = 1; i <= n; i++) if ((at = index($0, lit[i])) && at <= 2) {
 		tail = substr($0, at + length(lit[i])); d = 0; split("", seen)
@@ -254,21 +336,23 @@ judge() { # says why a file may not leave
 		if (toupper(tail) !~ /EXAMPLE/ && d >= 6 && (!best || i < best)) best = i
 	} }
 	END { if (best) print why[best] }')
-	if [ -z "$why" ]; then
-		why=$(grep -aoE "$address" "$work/text" | awk -v rules="$work/rules" -f "$work/assign.awk" -v mode=address)
+	[ -n "$why" ] || why=$(grep -aoE "$address" "$work/text$depth" | awk -v rules="$work/rules" -v mode=address -f "$work/assign.awk")
+	# PRIVATE KEY in base64, by how many bytes are before it.
+	if [ -z "$why" ] && grep -aqF -f "$work/encoded" "$work/text$depth" &&
+		sed 's/\\n//g' "$work/text$depth" | tr -d ' \t\r\n' | grep -aqE 'UFJJVkFURSBLRV|QUklWQVRFIEtFW|BSSVZBVEUgS0VZ|T3BlblZQTiBTdGF0a|9wZW5WUE4gU3RhdGlj|PcGVuVlBOIFN0YXRpY'; then
+		why="a private key in base64"
 	fi
-	if [ -z "$why" ]; then
-		why=$(awk -v rules="$work/rules" -v path="$1" -v mode=assign -f "$work/assign.awk" "$work/text")
-	fi
+	[ -n "$why" ] || why=$(awk -v rules="$work/rules" -v path="$2" -v mode=assign -f "$work/assign.awk" "$work/text$depth")
 	[ -z "$why" ] || printf '%s\n' "$why"
 }
+
 # Names and targets of links may hold secrets too: such a path is listed as a file that
 # stayed, without what holds it.
 judged() { # PATH PIECE
 	mkdir -p "$work/pieces/$(dirname "$1")"
 	[ ! -d "$work/pieces/$1" ] || return 0
 	printf '%s' "$2" >"$work/pieces/$1"
-	(cd "$work/pieces" && judge "$1")
+	(cd "$work/pieces" && judge "$1" "$1")
 	rm "$work/pieces/$1"
 }
 awk '{ f[NR % 12] = $0 } NR % 12 == 0 { n = f[11]; sub(/.*\//, "", n)
@@ -277,8 +361,9 @@ awk '{ f[NR % 12] = $0 } NR % 12 == 0 { n = f[11]; sub(/.*\//, "", n)
 {
 	grep -aE -f "$work/shapes" "$work/pieces.txt" || :
 	grep -aE -e "$address" "$work/pieces.txt" || :
-	grep -aiE -e '(pass|pwd|secret|token|key|psk|bindpw|rootpw|masterauth|connectionstring|authorization|authtok).*[=:, ]' \
-		-e 'BEGIN .*PRIVATE KEY' "$work/pieces.txt" || :
+	grep -aiF -f "$work/hints" "$work/pieces.txt" | grep -a '[=:, ].*$' | awk -F"$tab" '$3 ~ /[=:, ]/' || :
+	grep -aE -e 'BEGIN .*PRIVATE KEY' -e ':.*:.*:.*:' "$work/pieces.txt" || :
+	grep -aF -f "$work/encoded" "$work/pieces.txt" || :
 } | sort -u | while IFS="$tab" read -r f kind piece; do
 	why=$(judged "$f" "$piece")
 	[ -z "$why" ] || printf '%s\t%s\t%s\n' "$f" "$kind" "$why"
@@ -368,18 +453,11 @@ fi
 # closely, one file at a time.
 
 awk -F"$tab" 'FILENAME ~ /replaced$/ { gone[$1] = 1; next } !($1 in gone)' "$work/replaced" "$work/planned" >"$work/search"
-in_all() { cut -f1 "$work/search" | sed 's/^/.\//' | unlines | xargs -0 grep -alZ "$@" 2>/dev/null | lines || :; }
-{
-	in_all -E -e 'BEGIN .*(PRIVATE KEY|OpenVPN Static key)' -e 'PuTTY-User-Key-File-'
-	in_all -E -f "$work/shapes"
-	in_all -E -e "$address"
-	in_all -iE -e 'pass|pwd|secret|token|key|psk|bindpw|rootpw|masterauth|connectionstring|authorization|authtok|mysql|mariadb|curl|user'
-	in_all -E -e "^$(printf '\377\376')" -e "^$(printf '\376\377')"
-} | sort -u | sed 's/^\.\///' >"$work/suspects"
+cut -f1 "$work/search" | suspects >"$work/suspects"
 : >"$work/withheld"
 tr '\001' '\n' <"$work/suspects" | cmp -s - "$work/suspects" || grep "$one" "$work/suspects" | sed "s/\$/${tab}a name with a line break, which this script doesn't look into/" >"$work/withheld"
 grep -v "$one" "$work/suspects" | while IFS= read -r f; do
-	why=$(judge "$f")
+	why=$(judge "$f" "$f")
 	[ -n "$why" ] || continue
 	case $f in
 	etc/apt/sources.list | etc/apt/sources.list.d/*)
@@ -394,7 +472,7 @@ grep -v "$one" "$work/suspects" | while IFS= read -r f; do
 			}
 			print done line }' "./$f" >"$work/masked"
 		sed 's,://[^/[:space:]"<>]*@,://,g' "./$f" >"$work/without"
-		if [ -z "$(cd "$work" && judge without)" ] && [ "$(wc -c <"$work/masked")" = "$(wc -c <"./$f")" ]; then
+		if [ -z "$(cd "$work" && judge without "$f")" ] && [ "$(wc -c <"$work/masked")" = "$(wc -c <"./$f")" ]; then
 			instead "$f" "where packages come from, without passwords" <"$work/masked"
 			continue
 		fi
@@ -430,7 +508,7 @@ if command -v getfattr >/dev/null 2>&1; then
 		mkdir -p "$work/attr/$(dirname "$f")"
 		[ ! -d "$work/attr/$f" ] || continue
 		getfattr -h -d -m '^user\.' -e text -- "./$f" 2>/dev/null | sed -n 's/^user\.\([^=]*\)="\(.*\)"$/\1 = \2/p' >"$work/attr/$f"
-		why=$(cd "$work/attr" && judge "$f")
+		why=$(cd "$work/attr" && judge "$f" "$f")
 		[ -n "$why" ] || continue
 		awk -F"$tab" -v f="$f" '!($1 == f && $2 ~ /^user\./)' "$work/attributes.txt" >"$work/fewer" && mv "$work/fewer" "$work/attributes.txt"
 		[ -d "./$f" ] || printf '%s\t%s, in an attribute\n' "$f" "$why" >>"$work/withheld"
@@ -788,75 +866,127 @@ exit 0
 #-function words(s, to,   w, n, i) { n = split(s, w, " "); for (i = 1; i <= n; i++) to[w[i]] = 1 }
 #-function distinct(s,   i, n, seen) { n = 0; split("", seen); for (i = 1; i <= length(s); i++) if (!(substr(s, i, 1) in seen)) { seen[substr(s, i, 1)] = 1; n++ }; return n }
 #-function count(s, c) { return gsub(c, c, s) }
-#-function trim(s) { gsub(/^[ \t\r]+|[ \t\r]+$/, "", s); return s }
-#-function real(v,   quoted, q, low, bare) {
+#-function trim(s) { gsub(/^[ \t\r\f\v]+|[ \t\r\f\v]+$/, "", s); return s }
+#-function begins(s, list,   k) { for (k in list) if (index(s, k) == 1) return 1; return 0 }
+#-function holds(s, list,   k) { for (k in list) if (index(s, k)) return 1; return 0 }
+#-# a value that isn't a variable, a mark for none, a word of a manual
+#-function realvalue(v,   quoted, q, low, bare) {
 #-	v = trim(v); q = substr(v, 1, 1); quoted = length(v) > 1 && (q == "\"" || q == "'")
 #-	if (quoted) { gsub(q == "\"" ? "^\"+|\"+$" : "^'+|'+$", "", v) } else sub(/[],;)}>]+$/, "", v)
 #-	low = tolower(v); bare = low; gsub(/^[][<>{}()*_.!-]+|[][<>{}()*_.!-]+$/, "", bare)
 #-	if (length(v) < 4 || low in placeholder || bare in placeholder) return 0
-#-	if (substr(v, 1, 1) ~ /[$%<{@\/~`(&|*=:\\[]/) return 0
-#-	if (v ~ /[<>]/ || index(v, "${") || index(v, "{{") || index(v, "$(")) return 0
-#-	if (distinct(v) < 3 || low ~ /^(your|file:|env:|https?:\/\/|\.\/)/ || low ~ /(\.so|\(\))$/) return 0
+#-	if (index("$%<{@/~`(&|*[=\\:", substr(v, 1, 1)) || v ~ /[<>]/ || index(v, "${") || index(v, "{{") || index(v, "$(")) return 0
+#-	if (distinct(v) < 3 || low ~ /^(your|file:|env:|https?:\/\/|\.\/)/ || low ~ /([_ ]here|\.so|\(\))$/ || v ~ except["identifier"]) return 0
 #-	return count(v, " ") < 3 && (quoted || v !~ /[][(){}]/)
 #-}
+#-# a value that a machine made, or somebody who was told to use digits
+#-function generated(v,   low, w) {
+#-	v = trim(v); gsub(/^["']+|["']+$/, "", v); sub(/[],;)}>]+$/, "", v)
+#-	if (length(v) < 8 || distinct(v) < 6 || v ~ /[ \t]/ || v ~ except["ordinary"]) return 0
+#-	low = tolower(v)
+#-	for (w in example) if (index(low, w) && (length(v) < 20 || w !~ /^[0-9]/)) return 0
+#-	return v ~ /[0-9]/ && gsub(/[A-Za-z]/, "", v) > 1
+#-}
+#-function real(v) { return realvalue(v) && (kind == "setting" || generated(v)) }
 #-function secretpass(v) {
-#-	if (distinct(v) < 3 || tolower(v) in placeholder) return 0
-#-	if (tolower(v) ~ /^(your|my|the|db|some|proxy)?[_-]?(pass|pw|passphrase|password|passwd|secret|token)[_-]?[0-9]?[0-9]?[0-9]?[0-9]?$/) return 0
+#-	if (distinct(v) < 3 || tolower(v) in placeholder || v ~ except["someword"]) return 0
 #-	return v !~ /[][$%{}<>*()\\|`]/ || v ~ /^[^$%{}<>]*(%[0-9A-Fa-f][0-9A-Fa-f][^$%{}<>]*)+$/
 #-}
-#-function configuration(p,   name, e) {
-#-	if (p ~ /^(usr\/share\/(doc|man|locale|perl|info|bash-completion|lintian)|usr\/include|etc\/bash_completion\.d)\//) return 0
-#-	if (p ~ /^(etc|usr\/local\/bin|usr\/local\/sbin)\//) return 1
-#-	name = p; sub(/.*\//, "", name)
-#-	if (!index(name, ".")) return p !~ /^usr\// || p ~ /^usr\/local\//
-#-	e = tolower(name); sub(/.*\./, "", e)
-#-	return !(e in source)
+#-# settings, the administrator's own programs, or neither
+#-function kindof(p,   name, e) {
+#-	if (!begins(p, documented) && !holds(p, translated)) {
+#-		if (begins(p, administered)) return "setting"
+#-		name = p; sub(/.*\//, "", name); e = tolower(name); sub(/.*\./, "", e)
+#-		if (index(name, ".") ? !(e in source) : p !~ /^usr\// || p ~ /^usr\/local\//) return "setting"
+#-	}
+#-	return begins(p, distributed) || holds(p, brought) ? "" : "program"
 #-}
 #-function comment(l) {
 #-	if (length(l) > 2 && substr(l, 1, 1) == "*" && substr(l, 3, 1) ~ /[*0-9]/) return 0
 #-	return l ~ /^(#|;|\/\/|\/\*|\* |--|<!--|%|"""|dnl |REM |')/
 #-}
-#-function found(why) { print why; done = 1; exit }
-#-# the value of NAME = value, where NAME says that it is secret
-#-function assigns(line,   low, rest, at, m, head, v, before, colon, after, base) {
-#-	base = 0; rest = line
-#-	while (match(tolower(rest), "[a-z0-9_.-]*" secret "[\"']?[]]?[ \t]*(=>|:=|=|:|,)[ \t]*(\"[^\"]+\"|'[^']+'|[^ \t\r\"']+)")) {
-#-		at = RSTART; m = substr(rest, RSTART, RLENGTH); before = at + base > 1 ? substr(line, base + at - 1, 1) : ""
-#-		after = substr(rest, at + RLENGTH); base += at + RLENGTH - 1; rest = after
-#-		match(tolower(m), "^[a-z0-9_.-]*" secret "[\"']?[]]?[ \t]*(=>|:=|=|:|,)[ \t]*")
-#-		head = substr(m, 1, RLENGTH); v = substr(m, RLENGTH + 1)
-#-		if (before ~ /[0-9A-Za-z_]/ || before == "$" && substr(line, 1, 1) != "$") continue
+#-function found(why) { print why; exit }
+#-function may(low, i,   w, n, k) {
+#-	if (need[i] == "") return 1
+#-	n = split(need[i], w, "|")
+#-	for (k = 1; k <= n; k++) if (index(low, w[k])) return 1
+#-	return 0
+#-}
+#-function anchored(re) { return re ~ /^\^/ ? re : "^" re }
+#-# the value in what look i finds of a line; at and len say where all of it is
+#-function value(line, i,   m) {
+#-	len = 0
+#-	if (!match(line, before[i] "(" val[i] ")" after[i])) return ""
+#-	at = RSTART; len = RLENGTH; m = substr(line, at, len)
+#-	if (!match(m, anchored(before[i]))) return m
+#-	prefix = RLENGTH; m = substr(m, prefix + 1)
+#-	return match(m, "^(" val[i] ")") ? substr(m, 1, RLENGTH) : m
+#-}
+#-function any(what, low, line,   i, v) {
+#-	for (i = 1; i <= looks; i++) {
+#-		if (kindoflook[i] != what || !may(low, i)) continue
+#-		v = value(line, i)
+#-		if (len && (what == "table" ? realvalue(v) && generated(v) : what == "header" ? distinct(v) > 6 : what == "registry" ? 1 : real(v))) return 1
+#-	}
+#-	return 0
+#-}
+#-function assigned(line,   rest, base, i, v, head, prior, tail, colon, name) {
+#-	for (i = 1; i <= looks && kindoflook[i] != "assigns"; i++) ;
+#-	rest = line; base = 0
+#-	while ((v = value(rest, i)) != "" && len) {
+#-		head = substr(rest, at, prefix); tail = substr(rest, at + len)
+#-		prior = base + at > 1 ? substr(line, base + at - 1, 1) : ""
+#-		whole = base + at == 1 && tail == ""
+#-		base += at + len - 1; rest = tail
+#-		if (prior ~ /[0-9A-Za-z_]/ || prior == "$" && substr(line, 1, 1) != "$") continue
 #-		if (index(head, ",") && !index(line, "define(")) continue
+#-		name = tolower(head); sub(/["'\] \t=:>,]+$/, "", name)
+#-		if (name ~ /(by|com|mini|sur|tres|over|under|encom|multi|one|two|single|fast|low|high|band)pass$/) continue
+#-		if (kind == "program" && v !~ /^["']/ && !whole) continue
 #-		colon = head; sub(/[ \t]+$/, "", colon)
-#-		if (colon ~ /:$/ && v !~ /^["']/ && after ~ /[ \t]/ && v !~ /,$/) continue
+#-		if (colon ~ /:$/ && v !~ /^["']/ && tail ~ /[ \t]/ && v !~ /,$/) continue
 #-		if (real(v)) return 1
 #-	}
 #-	return 0
 #-}
-#-function value(line, re,   v) { # what follows the match of re, up to a blank
-#-	if (!match(line, re)) return ""
-#-	v = substr(line, RSTART + RLENGTH)
-#-	if (v ~ /^"[^"]+"/) { match(v, /^"[^"]+"/); return substr(v, 1, RLENGTH) }
-#-	if (v ~ /^'[^']+'/) { match(v, /^'[^']+'/); return substr(v, 1, RLENGTH) }
-#-	sub(/[ \t].*/, "", v)
-#-	return v
+#-function secretin(line, note,   low) {
+#-	if (length(line) < 5) return
+#-	low = tolower(line)
+#-	if (any("table", low, line)) found("a list of passwords" note)
+#-	if (any("given", low, line)) found("a password is given to a program" note)
+#-	if (assigned(line) || any("form", low, line) || kind == "setting" && any("setting", low, line)) found("a password is set" note)
+#-	if (any("header", low, line)) found("an authorization header" note)
+#-	if (any("registry", low, line)) found("a registry's password" note)
 #-}
-#-function given(line,   v) {
-#-	if (line ~ /mysql|mariadb/ && real(cut(value(line, "(^|[^0-9A-Za-z_])(mysql|mariadb)[a-z]*[ \t]([^|;&]*[ \t])?-p"), "[|;&].*"))) return 1
-#-	if (index(line, "sshpass") && real(value(line, "(^|[^0-9A-Za-z_])sshpass[ \t]+-p[ \t]*"))) return 1
-#-	if (index(line, "curl") && real(cut(value(line, "(^|[^0-9A-Za-z_])curl[ \t]([^|;&]*[ \t])?(-u[ \t]*|--user[ \t=])[\"']?[^ \t:\"'$]+:"), "[\"'].*"))) return 1
-#-	if (line ~ /^-?-?(proxy-)?user[ \t]*=[ \t]*"?[^ \t:"=]+:[^ \t"]+"?$/) { v = line; sub(/^-?-?(proxy-)?user[ \t]*=[ \t]*"?[^ \t:"=]+:/, "", v); sub(/"$/, "", v); if (real(v)) return 1 }
-#-	return 0
+#-function lookat(line, k, note,   i) {
+#-	if (!hinted(tolower(line))) return
+#-	line = trim(substr(line, 1, 65536)); kind = k
+#-	if (comment(line)) { kind = "commented"; sub(/^[#;\/*!%"'<> \t-]+/, "", line); secretin(line, ", in a comment" note); return }
+#-	if ((i = index(line, " #")) && count(substr(line, 1, i - 1), "\"") % 2 == 0 && !index(substr(line, 1, i - 1), "'")) {
+#-		kind = "commented"; secretin(substr(line, i + 2), ", in a comment" note)
+#-		line = substr(line, 1, i - 1); kind = k
+#-	}
+#-	secretin(line, note)
 #-}
-#-function cut(v, re) { sub(re, "", v); return v }
+#-function hinted(low) {
+#-	return holds(low, hint) || low ~ /:.*:.*:.*:/ || low ~ /^[^ \t]*\.[^ \t]*[ \t].*:/
+#-}
 #-BEGIN {
 #-	while ((getline line < rules) > 0) {
-#-		split(line, f, "\t")
+#-		n = split(line, f, "\t")
 #-		if (f[1] == "words" && f[2] == "placeholders") words(f[3], placeholder)
 #-		if (f[1] == "words" && f[2] == "source") words(f[3], source)
-#-		if (f[1] == "pattern" && f[2] == "secret") secret = f[3]
+#-		if (f[1] == "words" && f[2] == "examples") words(f[3], example)
+#-		if (f[1] == "words" && f[2] == "hints") words(f[3], hint)
+#-		if (f[1] == "words" && f[2] == "documented") words(f[3], documented)
+#-		if (f[1] == "words" && f[2] == "translated") words(f[3], translated)
+#-		if (f[1] == "words" && f[2] == "administered") words(f[3], administered)
+#-		if (f[1] == "words" && f[2] == "distributed") words(f[3], distributed)
+#-		if (f[1] == "words" && f[2] == "brought") words(f[3], brought)
+#-		if (f[1] == "except") except[f[2]] = f[3]
+#-		if (f[1] == "look") { kindoflook[++looks] = f[2]; need[looks] = f[3]; before[looks] = f[4]; val[looks] = f[5]; after[looks] = f[6] }
 #-	}
-#-	if (mode == "assign" && !configuration(path)) exit
+#-	if (mode == "assign" && (own = kindof(path)) == "") exit
 #-}
 #-mode == "address" {
 #-	v = $0; sub(/^.*:\/\/[^:]*:/, "", v); sub(/@.$/, "", v)
@@ -864,34 +994,19 @@ exit 0
 #-	next
 #-}
 #-{
-#-	line = $0
-#-	while (1) { # comments of XML
-#-		if (hiding) { if (!(i = index(line, "-->"))) { hidden = 1; break } line = substr(line, i + 3); hiding = 0 }
+#-	line = $0; plain = ""
+#-	while (line != "") { # comments of XML
+#-		if (hiding) {
+#-			i = index(line, "-->")
+#-			lookat(i ? substr(line, 1, i - 1) : line, "commented", ", in a comment")
+#-			if (!i) { line = ""; break }
+#-			line = substr(line, i + 3); hiding = 0
+#-		}
 #-		if (!(i = index(line, "<!--"))) break
-#-		if (j = index(substr(line, i), "-->")) line = substr(line, 1, i - 1) substr(line, i + j + 2)
-#-		else { line = substr(line, 1, i - 1); hiding = 1; break }
+#-		plain = plain substr(line, 1, i - 1); line = substr(line, i + 4); hiding = 1
 #-	}
-#-	if (hidden) { hidden = 0; next }
-#-	if ((i = index(line, " #")) && count(substr(line, 1, i - 1), "\"") % 2 == 0 && !index(substr(line, 1, i - 1), "'")) line = substr(line, 1, i - 1)
-#-	line = trim(line)
-#-	if (length(line) < 5 || comment(line)) next
-#-	if (given(line)) found("a password is given to a program")
-#-	low = tolower(line)
-#-	if (low !~ /pass|pwd|secret|token|key|psk|bindpw|rootpw|masterauth|connectionstring|authorization|authtok/) next
-#-	if (assigns(line)) found("a password is set")
-#-	if (match(low, "<[a-z0-9_.:-]*" secret "[^<>]*>[^<>]+</")) {
-#-		v = substr(line, RSTART, RLENGTH - 2); sub(/^[^>]*>/, "", v)
-#-		if (real(v)) found("a password is set")
-#-	}
-#-	if (match(low, /^(requirepass|masterauth|bindpw|rootpw|ldap_default_authtok|machine[ \t]+[^ \t]+[ \t]+login[ \t]+[^ \t]+[ \t]+password|authpass|auth_pass)[ \t]+/)) {
-#-		v = substr(line, RLENGTH + 1)
-#-		if (v ~ /^"[^"]+"/) { match(v, /^"[^"]+"/); v = substr(v, 1, RLENGTH) } else sub(/[ \t].*/, "", v)
-#-		if (real(v)) found("a password is set")
-#-	}
-#-	if (match(low, /authorization["']?[ \t]*[:=]?[ \t]*["']?(basic|bearer)[ \t]+[a-z0-9+\/._~-]+=*/)) {
-#-		v = substr(line, RSTART, RLENGTH); sub(/.*[ \t]/, "", v)
-#-		if (length(v) >= 12 && distinct(v) > 6) found("an authorization header")
-#-	}
+#-	plain = plain line
+#-	lookat(plain, own, "")
 #-}
 #%assignend
 

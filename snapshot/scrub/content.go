@@ -150,6 +150,16 @@ var sourceCode = strings.Fields(`c h cc cpp hpp cxx tcc go rs java kt scala cs s
 	mli el lisp scm clj ex exs erl js mjs cjs ts tsx jsx vue css scss html htm xhtml xsl xsd dtd rng md rst txt tex bib po pot
 	mo svg awk sed vim diff patch map sql ipynb proto g4 y l f f90 pas asm s in am ac m4 cmake 1 2 3 4 5 6 7 8 9 gz`)
 
+// Where files are of a kind, by how their paths begin, or by a folder in them.
+var (
+	documented = strings.Fields(`usr/share/doc/ usr/share/man/ usr/share/locale/ usr/share/perl/ usr/share/info/
+		usr/share/bash-completion/ usr/share/lintian/ usr/include/ etc/bash_completion.d/`)
+	translated   = strings.Fields(`/locale/ /locales/ /i18n/ /l10n/ /lang/ /translations/`) // what programs say
+	administered = strings.Fields(`etc/ usr/local/bin/ usr/local/sbin/`)                    // in whatever language
+	distributed  = strings.Fields(`usr/share/ usr/lib usr/include/ usr/src/ lib/ var/lib/ usr/local/go/`)
+	brought      = strings.Fields(`/site-packages/ /dist-packages/ /node_modules/ /test/ /tests/ /testdata/ /vendor/ /docs/`)
+)
+
 var isSource = func() map[string]bool {
 	m := map[string]bool{}
 	for _, e := range sourceCode {
@@ -161,19 +171,18 @@ var isSource = func() map[string]bool {
 // isConfig reports whether a file's assignments are settings: what lies in etc,
 // or is called like configuration, and isn't documentation.
 func isConfig(path string) bool {
-	for _, doc := range []string{"usr/share/doc/", "usr/share/man/", "usr/share/locale/", "usr/share/perl/", "usr/share/info/",
-		"usr/share/bash-completion/", "usr/share/lintian/", "usr/include/", "etc/bash_completion.d/"} {
+	for _, doc := range documented {
 		if strings.HasPrefix(path, doc) {
 			return false
 		}
 	}
-	for _, said := range []string{"/locale/", "/locales/", "/i18n/", "/l10n/", "/lang/", "/translations/"} { // what programs say
+	for _, said := range translated {
 		if strings.Contains(path, said) {
 			return false
 		}
 	}
-	for _, own := range []string{"etc/", "usr/local/bin/", "usr/local/sbin/"} {
-		if strings.HasPrefix(path, own) { // the administrator's, in whatever language
+	for _, own := range administered {
+		if strings.HasPrefix(path, own) {
 			return true
 		}
 	}
@@ -188,12 +197,12 @@ func isConfig(path string) bool {
 // isLiteral reports whether a text may be an administrator's own program: only in
 // what a distribution brings are literal passwords somebody's examples.
 func isLiteral(path string) bool {
-	for _, theirs := range []string{"usr/share/", "usr/lib", "usr/include/", "usr/src/", "lib/", "var/lib/", "usr/local/go/"} {
+	for _, theirs := range distributed {
 		if strings.HasPrefix(path, theirs) {
 			return false
 		}
 	}
-	for _, theirs := range []string{"/site-packages/", "/dist-packages/", "/node_modules/", "/test/", "/tests/", "/testdata/", "/vendor/", "/docs/"} {
+	for _, theirs := range brought {
 		if strings.Contains(path, theirs) {
 			return false
 		}

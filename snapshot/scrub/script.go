@@ -2,7 +2,6 @@ package scrub
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 )
 
@@ -14,9 +13,13 @@ import (
 //	    kind P is the path, B all below it, A a name anywhere, W all below such a name
 //	    and it, E an ending of names, G an expression, which the first element of a
 //	    path precedes
-//	shape    literal  tail  reason     tokens
+//	shape    literal  tail  reason     tokens; the tails count with {}, which not every
+//	                                   awk does, and all others don't
 //	words    name  values              lists
-//	pattern  name  expression
+//	look     what  words  before  value  after
+//	                                   how a line sets a secret, and words of which one
+//	                                   is in such a line, in lower case
+//	except   name  expression          what a value isn't
 //	version  of these rules
 func Script() string {
 	var b strings.Builder
@@ -30,16 +33,9 @@ func Script() string {
 		}
 	}
 	for _, s := range shapes {
-		fmt.Fprintf(&b, "shape\t%s\t%s\t%s\n", s.literal, strings.ReplaceAll(s.tail, `\b`, `([^0-9A-Za-z_]|$)`), s.reason)
+		fmt.Fprintf(&b, "shape\t%s\t%s\t%s\n", s.literal, counted(s.tail), s.reason)
 	}
-	words := make([]string, 0, len(placeholders))
-	for w := range placeholders {
-		words = append(words, w)
-	}
-	slices.Sort(words)
-	fmt.Fprintf(&b, "words\tplaceholders\t%s\n", strings.Join(words, " "))
-	fmt.Fprintf(&b, "words\tsource\t%s\n", strings.Join(sourceCode, " "))
-	fmt.Fprintf(&b, "pattern\tsecret\t%s\n", strings.ReplaceAll(secretName, "(?:", "("))
+	scriptContent(&b)
 	r, err := New(nil, nil)
 	if err != nil {
 		panic(err) // without a pattern there is nothing to be wrong
