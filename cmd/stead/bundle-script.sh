@@ -197,6 +197,7 @@ skip=${skip#/}
 
 awk -v work="$work" -v skip="$skip" -f "$work/match.awk" -f "$work/classify.awk" "$work/walk" >"$work/candidates"
 rm "$work/walk"
+touch "$work/left"
 awk -v work="$work" -v info="$info" -f "$work/match.awk" -f "$work/settle.awk"
 
 # 4. What a secret is. Fast searches of everything find what is looked at closely, one
@@ -206,7 +207,7 @@ awk -F"$tab" '$1 == "shape" { gsub(/[].$*+?(){}|\\^[]/, "\\\\&", $2); print ($2 
 awk -F"$tab" '$1 == "words" && $2 == "hints" { gsub(/ /, "\n", $3); print $3 }' "$work/rules" >"$work/hints"
 awk -F"$tab" '$1 == "words" && $2 == "encoded" { gsub(/ /, "\n", $3); print $3 }' "$work/rules" >"$work/encoded"
 address='[0-9A-Za-z_]://[^/[:space:]:@"'"'"'<>]*:[^/[:space:]@"'"'"'<>]+@[][A-Za-z0-9._-]'
-bytes=$(printf '\037\213\010|BZh|\3757zXZ|\050\265\057\375|PK\003\004|\005[\001\002]|\376\355\376\355|\316\316\316\316|\377\376|\376\377')
+bytes=$(printf '\037\213\010|BZh|\3757zXZ|[(]\265\057\375|PK\003\004|\005[\001\002]|\376\355\376\355|\316\316\316\316|\377\376|\376\377')
 
 # suspects reads names, and writes those of files in which there may be something.
 suspects() {

@@ -1,9 +1,12 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
 	"crypto/md5"
 	"debug/elf"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -12,6 +15,7 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
+	"github.com/rogpeppe/go-internal/txtar"
 	"golang.org/x/sys/unix"
 )
 
@@ -73,12 +77,78 @@ var planted = map[string]string{
 	"opt/acme/ghp_plantedFOLD0123456789ABCDEFabcdef123/file": "in a folder of such a name\n",
 }
 
+// plantedForms are further secrets, in ways to write one that the script has to know as
+// the program does. The word is put together so that no scanner minds.
+func plantedForms(t *testing.T) map[string]string {
+	const pw = "q7" + "Rk2" + "vXw9planted"
+	key := planted["opt/acme/notes.txt"]
+	forms := map[string]string{
+		"comment.conf":    "# db_password = " + pw + "\n",
+		"behind.conf":     "db_password = ${PW} # was password=" + pw + "\n",
+		"xml.xml":         "<a/>\n<!--\n<password>" + pw + "</password>\n-->\n",
+		"property.xml":    `<property name="db.password" value="` + pw + `"/>` + "\n",
+		"entry.xml":       `<entry key="password">` + pw + `</entry>` + "\n",
+		"oracle.conf":     "url=jdbc:oracle:thin:app/" + pw + "@//db:1521/x\n",
+		"dblist":          "db.example:5432:app:app:" + pw + "\n",
+		"relays":          "[smtp.example.org]:587 app@example.org:" + pw + "\n",
+		"option.service":  "ExecStart=/opt/app/run --db-password " + pw + " -v\n",
+		"ldap.conf":       "ldapsearch -x -D cn=admin -w " + pw + " uid=1\n",
+		"chpasswd.conf":   "echo 'ops:" + pw + "' | chpasswd\n",
+		"acl":             "user app on >" + pw + " ~* +@all\n",
+		"settings.py":     "DATABASES = {'default': {'USER': 'a', 'PASSWORD': '" + pw + "'}}\n",
+		"users":           "ops:$apr1$abcdEFGH$plantedABCDEFGHIJKLMNO\n",
+		"auth":            `{"auths": {"r.example": {"auth": "` + base64.StdEncoding.EncodeToString([]byte("ops:"+pw)) + `"}}}` + "\n",
+		"tls.yaml":        "data:\n  tls.key: " + base64.StdEncoding.EncodeToString([]byte(key)) + "\n",
+		"curl.conf":       "user = \"ops:" + pw + "\"\n",
+		"header.conf":     "Authorization: Bearer " + pw + "abcdef0123\n",
+		"wide.conf":       "\xff\xfe" + strings.Join(strings.Split("password = "+pw+"\n", ""), "\x00") + "\x00",
+		"old.gz":          packedBy(t, "gzip", "-nc", "db_password = "+pw+"\n"),
+		"old.conf.xz":     packedBy(t, "xz", "-c", "db_password = "+pw+"\n"),
+		"keytab":          "\x05\x02\x00\x00\x00\x40\x00\x01\x00\x0bEXAMPLE.ORG\x00\x04host" + strings.Repeat("planted", 8),
+		"store":           "\xfe\xed\xfe\xed\x00\x00\x00\x02\x00\x00\x00\x01\x00\x00\x00\x01\x00\x05planted",
+		"program/libx.so": "\x7fELF\x00\x01" + key + "\x00",
+	}
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	text := "[db]\npassword = " + pw + "\n"
+	err := w.WriteHeader(&tar.Header{Name: "etc/app.conf", Mode: 0o644, Size: int64(len(text))})
+	if err == nil {
+		_, err = w.Write([]byte(text))
+	}
+	if err = errors.Join(err, w.Close()); err != nil {
+		t.Fatal(err)
+	}
+	forms["backup.tar"] = b.String()
+	return forms
+}
+
+// packedBy is what a program makes of a text.
+func packedBy(t *testing.T, program, flag, text string) string {
+	cmd := exec.Command(program, flag)
+	cmd.Stdin = strings.NewReader(text)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
+}
+
 var plantedWords = []string{"planted", "alicegreen", "bobfromldap", "p4ssInAddress", "privateuser", "Alice Green"}
 
 // plantAll adds to a small host what may not leave it, and what makes bundles hard.
 func (s *small) plantAll() {
 	for p, content := range planted {
 		s.write("host/"+p, content)
+	}
+	for p, content := range plantedForms(s.t) {
+		s.write("host/opt/forms/"+p, content)
+	}
+	ordinary, err := txtar.ParseFile("../../snapshot/scrub/testdata/ordinary.txtar")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, f := range ordinary.Files {
+		s.write("host/"+f.Name, string(f.Data))
 	}
 	s.write("host/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n_acme:x:998:998::/nonexistent:/usr/sbin/nologin\n"+
 		"alicegreen:x:1000:1000:Alice Green,,,:/home/alicegreen:/bin/bash\n")
