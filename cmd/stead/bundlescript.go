@@ -1,7 +1,7 @@
 package main
 
 import (
-	_ "embed"
+	"embed"
 	"fmt"
 	"strings"
 
@@ -10,10 +10,10 @@ import (
 	"github.com/stead-env/stead/snapshot/scrub"
 )
 
-// bundleScript lacks the rules that it goes by, which are at its end when it is printed.
+// bundleScript holds the parts of the script: its rules are those of scrub.
 //
-//go:embed bundle-script.sh
-var bundleScript string
+//go:embed bundlescript
+var bundleScript embed.FS
 
 func newBundleScript(g *globals) *cobra.Command {
 	return &cobra.Command{
@@ -25,19 +25,38 @@ func newBundleScript(g *globals) *cobra.Command {
 			"  stead snapshot bundle:acme.bundle acme",
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprint(g.stdout, theBundleScript())
+			text, err := theBundleScript()
+			if err == nil {
+				_, err = fmt.Fprint(g.stdout, text)
+			}
 			return err
 		},
 	}
 }
 
-// theBundleScript is the script with its rules.
-func theBundleScript() string {
-	var b strings.Builder
-	b.WriteString(bundleScript)
-	for line := range strings.Lines(scrub.Script()) {
-		b.WriteString("#=" + line)
+// theBundleScript puts the script together: its parts and rules are comments at its end.
+func theBundleScript() (string, error) {
+	const dir = "bundlescript/"
+	main, err := bundleScript.ReadFile(dir + "main.sh")
+	if err != nil {
+		return "", err
 	}
-	b.WriteString("#%rulesend\n")
-	return b.String()
+	var b strings.Builder
+	b.Write(main)
+	part := func(name, text string) {
+		fmt.Fprintf(&b, "\n#%% %s\n", name)
+		for line := range strings.Lines(text) {
+			b.WriteString("#-" + line)
+		}
+		b.WriteString("#% end\n")
+	}
+	for _, name := range []string{"secrets.sh", "match.awk", "classify.awk", "settle.awk", "assign.awk"} {
+		text, err := bundleScript.ReadFile(dir + name)
+		if err != nil {
+			return "", err
+		}
+		part(name, string(text))
+	}
+	part("rules", scrub.Script())
+	return b.String(), nil
 }
