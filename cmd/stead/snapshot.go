@@ -99,23 +99,29 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 		return err
 	}
 	defer h.Close() //nolint:errcheck // it was only read
+	return snapshotOf(ctx, g, w, h, f, known, envs.SnapshotOptions{Target: target, Address: address,
+		Readers: pkgdb.Readers, Accept: accept(g, w, f.yes), Architecture: architectureOf(h), Wire: strings.HasPrefix(address, "ssh:")})
+}
+
+// snapshotOf takes the snapshot of a host that is open, keeps in target.toml what was
+// asked for, and says what came of it.
+func snapshotOf(ctx context.Context, g *globals, w *work, h openedHost, f snapshotFlags, known envs.Target, opts envs.SnapshotOptions) error {
 	keep, drop := union(without(known.Keep, f.drop), f.keep), union(without(known.Drop, f.keep), f.drop)
-	if keep, drop, err = asBundled(h, w, keep, drop); err != nil {
-		return err
-	}
-	take := strings.TrimSuffix(cmp.Or(f.take, known.Take), string(scrub.Standard)) // which a lock doesn't name
-	rules, err := rulesAt(take, keep, drop)
+	keep, drop, err := asBundled(h, w, keep, drop)
 	if err != nil {
 		return err
 	}
-	pools, err := openPools(f.pools)
-	if err != nil {
+	if opts.Take = cmp.Or(f.take, known.Take); opts.Take == string(scrub.Standard) {
+		opts.Take = "" // which a lock doesn't name
+	}
+	if opts.Rules, err = rulesAt(opts.Take, keep, drop); err != nil {
+		return err
+	}
+	if opts.Pools, err = openPools(f.pools); err != nil {
 		return err
 	}
 	begun := time.Now()
-	res, err := takeSnapshot(ctx, w, h, f, envs.SnapshotOptions{Target: target, Address: address,
-		Readers: pkgdb.Readers, Rules: rules, Take: take, Pools: pools, Accept: accept(g, w, f.yes),
-		Architecture: architectureOf(h), Wire: strings.HasPrefix(address, "ssh:")})
+	res, err := takeSnapshot(ctx, w, h, f, opts)
 	w.meter.close()
 	if err != nil {
 		return err
@@ -123,8 +129,8 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 	if err := finish(h); err != nil {
 		return err
 	}
-	err = w.fleet.ChangeTarget(target, func(t *envs.Target) {
-		t.Host, t.Keep, t.Drop, t.Take = address, keep, drop, take
+	err = w.fleet.ChangeTarget(opts.Target, func(t *envs.Target) {
+		t.Host, t.Keep, t.Drop, t.Take = opts.Address, keep, drop, opts.Take
 		f.remember(t, res.Release.Number)
 	})
 	if err != nil {
