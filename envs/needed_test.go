@@ -1,9 +1,31 @@
 package envs
 
 import (
+	"bytes"
+	"encoding/json"
 	"maps"
+	"reflect"
 	"testing"
+
+	"github.com/stead-env/stead/envs/image"
+	"github.com/stead-env/stead/snapshot"
 )
+
+func TestReviewComesBack(t *testing.T) {
+	r := &Review{
+		Decisions: []image.Decision{{Path: "opt/caf\xe9", Action: image.Kept, Class: snapshot.Made, Size: 3, SHA256: "ab"}, {Path: "opt/two\nlines"}},
+		Left:      []snapshot.Left{{Path: "srv", Class: snapshot.State, Files: 2, Bytes: 7}},
+		Needed:    []Needed{{Path: "srv/x", By: "unit x.service", Unanswered: true}},
+	}
+	var b bytes.Buffer
+	if err := r.WriteJSON(&b); err != nil {
+		t.Fatal(err)
+	}
+	got, err := readReview(json.NewDecoder(&b))
+	if err != nil || !reflect.DeepEqual(got, r) {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
 
 func TestMentions(t *testing.T) {
 	for _, c := range []struct {

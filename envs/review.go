@@ -42,34 +42,54 @@ func (r *Review) save(ctx context.Context, st *store.Store) (digest.Digest, erro
 	return w.Commit(ctx, "")
 }
 
+// decision is a row of a stored review.
+type decision struct {
+	image.Decision
+	Raw []byte `json:"raw,omitempty"` // the path, where it isn't UTF-8, which JSON asks for
+}
+
+func spell(d image.Decision) decision {
+	if utf8.ValidString(d.Path) {
+		return decision{Decision: d}
+	}
+	return decision{d, []byte(d.Path)}
+}
+
+func (d decision) plain() image.Decision {
+	if d.Raw != nil {
+		d.Path = string(d.Raw)
+	}
+	return d.Decision
+}
+
+func same[T any](row T) T { return row }
+
+// WriteJSON writes the review as it is stored.
+func (r *Review) WriteJSON(w io.Writer) error { return r.write(w) }
+
 // write encodes row by row: there may be hundreds of thousands.
 func (r *Review) write(w io.Writer) error {
-	for i, d := range r.Decisions {
-		if !utf8.ValidString(d.Path) {
-			r.Decisions[i].Raw = []byte(d.Path) // which JSON can't hold otherwise
-		}
-	}
 	enc := json.NewEncoder(w)
 	_, err := io.WriteString(w, `{"decisions":[`)
-	err = errors.Join(err, writeRows(w, enc, r.Decisions))
+	err = errors.Join(err, writeRows(w, enc, r.Decisions, spell))
 	_, e := io.WriteString(w, `],"left":[`)
-	err = errors.Join(err, e, writeRows(w, enc, r.Left))
+	err = errors.Join(err, e, writeRows(w, enc, r.Left, same[snapshot.Left]))
 	_, e = io.WriteString(w, `],"unreadable":[`)
-	err = errors.Join(err, e, writeRows(w, enc, r.Unreadable))
+	err = errors.Join(err, e, writeRows(w, enc, r.Unreadable, same[snapshot.Left]))
 	_, e = io.WriteString(w, `],"needed":[`)
-	err = errors.Join(err, e, writeRows(w, enc, r.Needed))
+	err = errors.Join(err, e, writeRows(w, enc, r.Needed, same[Needed]))
 	_, e = io.WriteString(w, "]}\n")
 	return errors.Join(err, e)
 }
 
-func writeRows[T any](w io.Writer, enc *json.Encoder, rows []T) error {
+func writeRows[T, Row any](w io.Writer, enc *json.Encoder, rows []T, row func(T) Row) error {
 	for i := range rows {
 		if i > 0 {
 			if _, err := io.WriteString(w, ","); err != nil {
 				return err
 			}
 		}
-		if err := enc.Encode(&rows[i]); err != nil {
+		if err := enc.Encode(row(rows[i])); err != nil {
 			return err
 		}
 	}
@@ -121,18 +141,13 @@ func readReview(dec *json.Decoder) (*Review, error) {
 		}
 		switch part {
 		case "decisions":
-			r.Decisions, err = readRows[image.Decision](dec)
-			for i, d := range r.Decisions {
-				if d.Raw != nil {
-					r.Decisions[i].Path = string(d.Raw)
-				}
-			}
+			r.Decisions, err = readRows(dec, func(row decision) image.Decision { return row.plain() })
 		case "left":
-			r.Left, err = readRows[snapshot.Left](dec)
+			r.Left, err = readRows(dec, same[snapshot.Left])
 		case "unreadable":
-			r.Unreadable, err = readRows[snapshot.Left](dec)
+			r.Unreadable, err = readRows(dec, same[snapshot.Left])
 		case "needed":
-			r.Needed, err = readRows[Needed](dec)
+			r.Needed, err = readRows(dec, same[Needed])
 		default:
 			err = dec.Decode(new(json.RawMessage))
 		}
@@ -143,16 +158,16 @@ func readReview(dec *json.Decoder) (*Review, error) {
 	return &r, err
 }
 
-func readRows[T any](dec *json.Decoder) (rows []T, err error) {
+func readRows[T, Row any](dec *json.Decoder, plain func(Row) T) (rows []T, err error) {
 	if err := expect(dec, '['); err != nil {
 		return nil, err
 	}
 	for dec.More() {
-		var row T
+		var row Row
 		if err := dec.Decode(&row); err != nil {
 			return nil, err
 		}
-		rows = append(rows, row)
+		rows = append(rows, plain(row))
 	}
 	return rows, expect(dec, ']')
 }

@@ -155,6 +155,7 @@ type snapshotter struct {
 	review    *Review
 	mentions  *mentions
 	missing   []Needed // that stay for what is in them
+	harmless  string   // the folder of the last path that has no secret in its name
 }
 
 // compose lays the pinned packages out, finds the delta and writes the lock.
@@ -391,6 +392,15 @@ func (s *snapshotter) settle(f snapshot.File) (snapshot.File, *image.Leaving, er
 // name looks for secrets in a path, and returns as much of it as may be shown. What
 // lies in a folder whose name holds one stays behind with it.
 func (s *snapshotter) name(p string) (shown, reason string, err error) {
+	if dir, base := path.Split(p); dir != "" && dir == s.harmless { // files come folder by folder
+		if len(base) >= shortestSecret {
+			reason, err = s.opts.Rules.Content(p, strings.NewReader(base))
+		}
+		if reason != "" {
+			p = path.Join(dir, "…")
+		}
+		return p, reason, err
+	}
 	for part := range strings.SplitSeq(p, "/") {
 		if len(part) >= shortestSecret {
 			if reason, err = s.opts.Rules.Content(p, strings.NewReader(part)); reason != "" || err != nil {
@@ -399,6 +409,7 @@ func (s *snapshotter) name(p string) (shown, reason string, err error) {
 		}
 		shown = path.Join(shown, part)
 	}
+	s.harmless, _ = path.Split(p)
 	return shown, "", nil
 }
 

@@ -223,7 +223,7 @@ func showDelta(ctx context.Context, g *globals, w *work, l *lock.Lock, f showFla
 	case f.manifest:
 		return r.WriteManifest(g.stdout)
 	case f.asJSON:
-		return g.printJSON(r)
+		return r.WriteJSON(g.stdout)
 	case f.all:
 		return listDelta(g, r)
 	}

@@ -31,7 +31,6 @@ type Decision struct {
 	Reason string         `json:"reason"`
 	Size   int64          `json:"size,omitempty"`
 	SHA256 string         `json:"sha256,omitempty"` // of a file that left the host
-	Raw    []byte         `json:"raw,omitempty"`    // Path, where it isn't UTF-8
 }
 
 // Plan is what a snapshot will store, before any content was read.

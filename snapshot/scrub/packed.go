@@ -54,6 +54,9 @@ func openZstd(r io.Reader) (io.Reader, error) {
 }
 
 func packing(head []byte) *packed {
+	if len(head) == 0 || bytes.IndexByte([]byte("\x1fB\xfd\x28P"), head[0]) < 0 && (len(head) < 262 || string(head[257:262]) != "ustar") {
+		return nil
+	}
 	for _, p := range packings() {
 		if len(head) >= p.at+len(p.magic) && string(head[p.at:p.at+len(p.magic)]) == p.magic {
 			return &p
