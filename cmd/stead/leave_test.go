@@ -123,17 +123,22 @@ func TestWhatMayLeave(t *testing.T) {
 	if ordinary.n < 200 || left*200 > 4*ordinary.n {
 		t.Errorf("of %d ordinary files %d stayed behind", ordinary.n, left)
 	}
-	s.write("logs/all", log.String())
+	s.scan(planted, log.String())
+}
+
+// scan looks for what was planted wherever stead wrote.
+func (s *small) scan(planted *planting, log string) {
+	s.write("logs/all", log)
 	s.write("SECRETS", planted.list.String())
 	out, errs, code := result(exec.Command(s.exact, "-scan", "-secrets", s.path("SECRETS"),
 		s.path("fleet"), s.path("store"), s.path("fleet-asked"), s.path("store-asked"), s.path("elsewhere"), s.path("logs")))
-	t.Log(out)
+	s.t.Log(out)
 	if code != 0 {
-		t.Errorf("a secret left: %s", errs)
+		s.t.Errorf("a secret left: %s", errs)
 	}
 	if out := s.must(exec.Command("sh", "-c", `"$1" -scan -secrets "$2" "$3" || true`, "sh", s.exact, s.path("SECRETS"), s.host)); !strings.Contains(out, "found") ||
 		strings.Contains(out, ": 0 found") {
-		t.Errorf("nothing is found even on the host: %s", out)
+		s.t.Errorf("nothing is found even on the host: %s", out)
 	}
 }
 
