@@ -173,6 +173,8 @@ func (s *small) plantAll() {
 		os.WriteFile(at("usr/share/sums/file05"), []byte("changed"), 0o644),
 		os.WriteFile(at("opt/acme/large"), []byte(noise("large", 9<<20)), 0o644),
 		os.WriteFile(at("opt/acme/od\xffd\nname"), []byte("odd"), 0o644),
+		os.WriteFile(at(`opt/acme/$(touch "x")\n`), []byte("odd"), 0o644),
+		os.WriteFile(at(`etc/apt/sources.list.d/a"$(false)`+"`b`.list"), []byte("# nothing, and http://privateuser:p4ssInAddress@x.example/\n"), 0o644),
 	} {
 		if err != nil {
 			s.t.Fatal(err)
@@ -195,6 +197,9 @@ func sumsPackage() debPackage {
 		p.files["/"+name] = noise(name, 5000)
 		sums += fmt.Sprintf("%x  %s\n", md5.Sum([]byte(p.files["/"+name])), name)
 	}
+	const odd = `usr/share/sums/a\x2db $(touch "$HOME"/x)`
+	p.files["/"+odd] = "a name as units have\n"
+	sums += fmt.Sprintf("%x  %s\n", md5.Sum([]byte(p.files["/"+odd])), odd)
 	p.files["/DEBIAN/md5sums"] = sums
 	return p
 }

@@ -255,7 +255,7 @@ fi
 cut -f2- "$work/compare" | sed 's/^/.\//' | unlines | xargs -0 md5sum -- 2>/dev/null |
 	awk -v work="$work" '
 	BEGIN { while ((getline line < (work "/compare")) > 0) { i = index(line, "\t"); want[substr(line, i + 1)] = substr(line, 1, i - 1) } }
-	{ sum = $0; esc = sub(/^\\/, "", sum); path = substr(sum, 37); sum = substr(sum, 1, 32); if (esc) gsub(/\\n/, "\001", path)
+	{ sum = $0; esc = sub(/^\\/, "", sum); path = substr(sum, 37); sum = substr(sum, 1, 32); if (esc) { gsub(/\\\\/, "\002", path); gsub(/\\n/, "\001", path); gsub(/\002/, "\\", path) }
 	  if (path in want) { if (want[path] == sum) print path > (work "/unchanged"); else print path "\tanother content than the package'"'"'s" > (work "/more"); delete want[path] } }
 	END { for (p in want) print p "\tit could not be read" > (work "/unreadable") }'
 touch "$work/unchanged" "$work/more" "$work/unreadable"
@@ -277,8 +277,10 @@ instead() { # PATH REASON, content from standard input
 	mkdir -p "$work/instead/$(dirname "$1")"
 	cat >"$work/instead/$1"
 	printf '%s\t%s\n' "$1" "$2" >>"$work/replaced"
+	printf '%s\t%s\n' "$1" "$(wc -c <"$work/instead/$1")" >>"$work/resized"
 }
 : >"$work/replaced"
+: >"$work/resized"
 accounts='
 function person(id, low, high) { return id + 0 >= low && id + 0 <= high || id + 0 > 65535 }
 function mark(s) { return s ~ /^(\*|!|!!|x)$/ ? s : "x" }
@@ -393,18 +395,19 @@ sum() { xargs -0 sha256sum -- 2>/dev/null; }
 BEGIN {
 	while ((getline < (work "/sizes")) > 0) size[$2] = $1
 	while ((getline < (work "/planned")) > 0) why[$1] = $2
-	while ((getline < (work "/replaced")) > 0) { why[$1] = $2; cmd = "wc -c < \"" work "/instead/" $1 "\""; cmd | getline n; close(cmd); size[$1] = n + 0; print $1 "\t" n + 0 > (work "/resized") }
+	while ((getline < (work "/replaced")) > 0) why[$1] = $2
+	while ((getline < (work "/resized")) > 0) size[$1] = $2
 }
 { line = $0; esc = sub(/^\\/, "", line); path = substr(line, 69)
   if (esc) { gsub(/\\\\/, "\002", path); gsub(/\\n/, "\001", path); gsub(/\002/, "\\", path) }
   if (!(path in why)) next
-  shown = path; gsub(/\\/, "\\\\", shown); gsub(/\001/, "\\n", shown); gsub(/\t/, "\\t", shown); gsub(/\r/, "\\r", shown)
+  shown = path; gsub(/\\/, "&&", shown); gsub(/\001/, "\\n", shown); gsub(/\t/, "\\t", shown); gsub(/\r/, "\\r", shown)
   print substr(line, 1, 64) "\t" size[path] "\t" why[path] "\t" shown; had[path] = 1; sum += size[path]; files++ }
 END {
 	for (p in why) if (!(p in had)) print p > (work "/lost")
 	print files + 0 " files of " sum + 0 " bytes" > (work "/total")
 }' >"$work/manifest"
-touch "$work/resized" "$work/lost"
+touch "$work/lost"
 awk -F"$tab" 'FILENAME ~ /withheld$/ { w[$1] = 1; next } !($1 in w) { print $1 "\tit could not be read" }' "$work/withheld" "$work/lost" >>"$work/unreadable"
 awk -F"$tab" 'FILENAME ~ /lost$/ { w[$1] = 1; next } !($1 in w) { print $1 }' "$work/lost" "$work/sent" | sed 's/^/.\//' | unlines >"$work/sent0"
 cut -f1 "$work/replaced" | sed 's/^/.\//' | unlines >"$work/replaced0"
