@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"testing"
@@ -66,6 +67,9 @@ func code(err error) int {
 
 func (s *suite) signals(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1} {
+		if signal.Ignored(sig) {
+			continue // as under nohup(1): then it is ignored in the session, too
+		}
 		script := fmt.Sprintf("trap 'echo got; exit 7' %d; echo ready; while :; do sleep 0.02; done", sig)
 		cmd := helper(t, s.spec("bash", "-c", script))
 		out, err := cmd.StdoutPipe()
