@@ -351,9 +351,21 @@ func (s *snapshotter) unpackCandidates(ctx context.Context, all []candidate, abs
 	var packages []lock.Package
 	seen := map[digest.Digest]bool{}
 	for _, c := range all {
-		if absent[c.Digest()] == nil && !isOutside(c.Name) && !seen[c.Digest()] {
-			seen[c.Digest()] = true
-			packages = append(packages, pinned(c.Candidate))
+		if absent[c.Digest()] != nil || isOutside(c.Name) || seen[c.Digest()] {
+			continue
+		}
+		seen[c.Digest()] = true
+		k := pinned(c.Candidate)
+		if c.Archive.Name != "" {
+			packages = append(packages, k)
+			continue
+		}
+		// Nothing vouches for it: it may be no package at all, and then counts for nothing.
+		if err := unpackAll(ctx, s.cfg, packageTrees([]lock.Package{k}), nil); err != nil {
+			if ctx.Err() != nil {
+				return err
+			}
+			absent[c.Digest()] = err
 		}
 	}
 	byDigest := map[digest.Digest]candidate{}

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/stead-env/stead/envs/archive"
 	"github.com/stead-env/stead/envs/store"
 	"github.com/stead-env/stead/snapshot"
 	"github.com/stead-env/stead/snapshot/host"
@@ -56,6 +57,7 @@ type lead struct {
 	root string
 	cfg  Config
 	wire bool
+	pool []archive.Pool
 }
 
 func newLead(t *testing.T) *lead {
@@ -116,7 +118,7 @@ func (b *lead) snapshot(h *restless) (*SnapshotResult, error) {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	return Snapshot(b.t.Context(), b.cfg, h, SnapshotOptions{Target: "acme", Address: b.root, Readers: pkgdb.Readers, Rules: rules, Wire: b.wire})
+	return Snapshot(b.t.Context(), b.cfg, h, SnapshotOptions{Target: "acme", Address: b.root, Readers: pkgdb.Readers, Rules: rules, Wire: b.wire, Pools: b.pool})
 }
 
 // taken is a snapshot that has to work, and can be pulled. It gives the root.
@@ -197,6 +199,26 @@ func TestRepackedBlobIsDamaged(t *testing.T) {
 	}
 	if again, _ := b.taken(&restless{}); again.New {
 		t.Error("an unchanged host made a release")
+	}
+}
+
+// What a pool has under a package's name, and is none, doesn't keep the package from
+// being built from the host's files.
+func TestDamagedPool(t *testing.T) {
+	b := newLead(t)
+	dir := t.TempDir()
+	for _, content := range []string{"", "!<arch>\n", "nothing of the kind"} {
+		if err := os.WriteFile(filepath.Join(dir, "agent_1.0_amd64.deb"), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		pool, err := archive.OpenPool(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.pool = []archive.Pool{pool}
+		if r, _ := b.taken(&restless{}); r.Packages["repacked"] != 1 {
+			t.Errorf("%q: %v", content, r.Packages)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -121,6 +122,18 @@ func finish(h openedHost) error {
 		return s.Finish()
 	}
 	return nil
+}
+
+// forgetful drops what was received from a host when it isn't accepted: it was asked
+// whether it may leave, and secrets may be among it.
+func forgetful(h openedHost, accept func(*envs.Review) error) func(*envs.Review) error {
+	return func(r *envs.Review) error {
+		err := accept(r)
+		if err != nil {
+			err = errors.Join(err, finish(h))
+		}
+		return err
+	}
 }
 
 // dryRun shows what would run on a host.

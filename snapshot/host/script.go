@@ -92,7 +92,7 @@ func (t tools) folderScript() string {
 
 // gnuTar says what it complains of in a way that can be read.
 const (
-	gnuTar     = `tar --quoting-style=escape`
+	gnuTar     = `tar --no-unquote --quoting-style=escape`
 	withXattrs = `--xattrs --xattrs-include=\"*\"`
 )
 

@@ -44,7 +44,7 @@ var (
 	recent = time.Unix(1_700_000_000, 999_999_999)
 )
 
-const odd = "etc/od\xffd \n name"
+const odd = "etc/od\xffd \n \\name\\n"
 
 func build(t *testing.T, root string) {
 	t.Helper()
