@@ -233,6 +233,7 @@ func TestBundle(t *testing.T) {
 	s := newSmall(t, []debPackage{{name: "skel", files: map[string]string{"/etc/skel/.bashrc": "# for new accounts\n", "/etc/skel/data": ""}},
 		sumsPackage()})
 	s.plantAll()
+	s.must(s.dpkg("--remove", "lib14")) // and its conffile stays
 	program := s.path("stead-bundle")
 	s.must(exec.Command("go", "build", "-o", program, "../stead-bundle"))
 	s.lacking(program)

@@ -140,7 +140,7 @@ func (p *BundlePlan) takeAll(ctx context.Context) error {
 type owner struct {
 	pkg    int // in the database
 	md5    string
-	shared bool // several packages bring it, or it was diverted
+	shared bool // several packages bring it, it was diverted, or its package was removed
 }
 
 // owners finds the packages of files, by their paths on the host.
@@ -177,7 +177,8 @@ func (p *BundlePlan) owners() (map[string]*owner, error) {
 			if o := own[e.Path]; o != nil {
 				o.shared = true
 			} else {
-				own[e.Path] = &owner{pkg: i, md5: sum, shared: diverted}
+				// Nothing that is made at home brings the conffiles of a removed package.
+				own[e.Path] = &owner{pkg: i, md5: sum, shared: diverted || pkg.State == "config-files"}
 			}
 		}
 	}
@@ -221,7 +222,7 @@ func (p *BundlePlan) kept(ctx context.Context, own map[string]*owner) error {
 		case whole[o.pkg] != "":
 			p.take(BundleItem{Path: e.Path, Reason: whole[o.pkg]})
 		case o.shared:
-			p.take(BundleItem{Path: e.Path, Reason: "several packages bring it, or it was diverted"})
+			p.take(BundleItem{Path: e.Path, Reason: "several packages bring it, it was diverted, or its package was removed"})
 		default:
 			compare = append(compare, e.Path)
 		}

@@ -20,13 +20,13 @@ function step(at, n,   c, e, k, i, t) {
 function located(p,   d) { hops = 0; d = dir(up(p)); return d == "." ? last(p) : d "/" last(p) }
 function followed(p) { hops = 0; return dir(p) }
 function row(   i) { for (i = 1; i <= 17; i++) if ((getline r[i] < file) <= 0) return 0; return 1 }
-function owns(p, pkg, arch, md5,   real, d) {
+function owns(p, pkg, arch, md5, removed,   real, d) {
 	real = located(p); d = 0
 	if (real in moved) { d = 1; if (by[real] != pkg) real = located(moved[real]) }
 	if (real in link) { hops = 0; reached[dir(real)] = 1 }
 	if (real in owner) shared[real] = 1
 	else { owner[real] = pkg; archof[real] = arch; sum[real] = md5 }
-	if (d) shared[real] = 1
+	if (d || removed) shared[real] = 1
 }
 BEGIN {
 	load(); people(); file = work "/candidates"
@@ -67,7 +67,7 @@ function package(name, arch, state, base, conf, k,   line, md5, i, p, w) {
 		p = conf[i]; sub(/ (obsolete|remove-on-upgrade)$/, "", p); sub(/ (obsolete|remove-on-upgrade)$/, "", p)
 		w = p; sub(/.* /, "", w); sub(/ [^ ]*$/, "", p); p = substr(p, 3)
 		md5[p] = w ~ /^[0-9a-f]+$/ && length(w) == 32 ? w : ""
-		if (state == "config-files") owns(p, name, arch, md5[p])
+		if (state == "config-files") owns(p, name, arch, md5[p], 1)
 	}
 	if (state == "config-files") return
 	while ((getline line < (base ".list")) > 0) if (line != "/.") owns(substr(line, 2), name, arch, (substr(line, 2) in md5) ? md5[substr(line, 2)] : "")
@@ -93,7 +93,7 @@ function content(p, c, why,   w, k) {
 	else if (sum[p] == "") w = "its package gives no sum for it"
 	else if ((owner[p] "\t*") in whole) w = whole[owner[p] "\t*"]
 	else if ((owner[p] "\t" archof[p]) in whole) w = whole[owner[p] "\t" archof[p]]
-	else if (p in shared) w = "several packages bring it, or it was diverted"
+	else if (p in shared) w = "several packages bring it, it was diverted, or its package was removed"
 	else { print sum[p] "\t" p > (work "/compare"); return }
 	if (k != "") first[k] = 1
 	want(p, w)
