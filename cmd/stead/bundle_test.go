@@ -151,6 +151,7 @@ func (s *small) plantAll() {
 		s.write("host/"+f.Name, string(f.Data))
 	}
 	s.write("host/etc/passwd", "root:x:0:0:root:/root:/bin/sh\n_acme:x:998:998::/nonexistent:/usr/sbin/nologin\n"+
+		"ship:x:997:997:planted Person,,+49 30 1:/srv:/bin/bash\nprint:x:996:996:Printer,planted room,1:/srv:/usr/sbin/nologin\n"+
 		"alicegreen:x:1000:1000:Alice Green,,,:/home/alicegreen:/bin/bash\n")
 	s.write("host/etc/group", "root:x:0:\n_acme:x:998:alicegreen\nalicegreen:x:1000:\n")
 	address := strings.TrimPrefix(s.mirror.URL, "http://")

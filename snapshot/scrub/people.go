@@ -120,18 +120,38 @@ func accountName(s string) bool {
 	return s != "" && s[0] != '+' && s[0] != '-' && !strings.ContainsAny(s, " \t,/")
 }
 
-// passwd keeps system users but for a password that is in the open; people only
-// where they own a kept file, by name and ids alone.
+// passwd keeps system users but for a password that is in the open, and for what
+// tells of a person; people only where they own a kept file, by name and ids alone.
 func (a *accounts) passwd(b *bytes.Buffer, keeps snapshot.Owners) {
 	for _, u := range a.users {
 		f := u.fields
 		switch {
 		case !u.person:
-			writeLine(b, f[0], mark(f[1]), f[2], f[3], f[4], f[5], f[6])
+			writeLine(b, f[0], mark(f[1]), f[2], f[3], u.comment(), f[5], f[6])
 		case keeps.Users[u.id]:
 			writeLine(b, f[0], "x", f[2], f[3], "", "/nonexistent", "/usr/sbin/nologin")
 		}
 	}
+}
+
+// firstShared is the first id that differs between hosts (Debian policy 9.2.2): the
+// accounts before it are the distribution's own.
+const firstShared = 100
+
+// comment is the name of what a system account is for. Rooms and telephones stay, after
+// the first comma, and all of it where somebody may log in: that account may well be
+// called after a person.
+func (u account) comment() string {
+	shell := u.fields[6][strings.LastIndexByte(u.fields[6], '/')+1:]
+	switch strings.TrimRight(shell, " \t\r") {
+	case "", "nologin", "false", "sync", "halt", "shutdown":
+	default:
+		if u.id >= firstShared {
+			return ""
+		}
+	}
+	name, _, _ := strings.Cut(u.fields[4], ",")
+	return name
 }
 
 // mark keeps the password field where it is one of the marks for "elsewhere" and

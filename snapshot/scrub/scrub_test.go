@@ -42,6 +42,8 @@ func TestPath(t *testing.T) {
 		{"home/ann/.ssh/known_hosts", f, snapshot.Secret}, {"opt/app/.netrc", f, snapshot.Secret}, {".netrc", f, snapshot.Secret},
 		{"srv/a/b/.aws/credentials", f, snapshot.Secret}, {"opt/x/.config/gcloud/db", f, snapshot.Secret},
 		{"opt/x/config/gcloud/db", f, ""}, {"opt/x.config/gcloud/db", f, ""}, {"usr/share/gcloud", f, ""},
+		{"etc/ssh/authorized_keys/ann", f, snapshot.Secret}, {"etc/ssh/authorized_keys.d/ann", f, snapshot.Secret},
+		{"srv/git/authorized_keys", f, snapshot.Secret}, {"opt/x/authorized_keys2", f, snapshot.Secret}, {"usr/lib/x/authorized_keys.py", f, ""},
 		{"etc/app/trust.p12", f, snapshot.Secret}, {"var/dumps/all.sql.gz", f, snapshot.Secret}, {"etc/x.gz", f, ""},
 		{"root/.bash_history", f, snapshot.Noise}, {"usr/lib/python3/x.pyc", f, snapshot.Noise},
 		{"usr/lib/python3/__pycache__", d, snapshot.Noise}, {"usr/lib/python3/__pycache__/x", f, snapshot.Noise},
@@ -195,6 +197,27 @@ deploy:x:1001:1001::/nonexistent:/usr/sbin/nologin
 	}
 	if _, _, ok := rules(t, []string{"/etc/hostname"}, nil).Stands("etc/hostname", nil, keeps); ok {
 		t.Error("something stands for a file that is kept")
+	}
+}
+
+// What an account's comment tells of a person stays: rooms and telephones of all, and
+// names where somebody may log in.
+func TestStandsWithoutComments(t *testing.T) {
+	r := rules(t, nil, nil)
+	for line, want := range map[string]string{
+		"ship:x:997:997:Zacharias Quimbly,,+49 30 1:/srv:/bin/bash": "",
+		"ship:x:997:997:Zacharias Quimbly:/srv:bash":                "",
+		"ship:x:997:997:Ship,Room 1,+49 30 1:/srv:/sbin/nologin":    "Ship",
+		"ship:x:997:997:Ship it:/srv:/bin/false":                    "Ship it",
+		"ship:x:997:997:Ship it,:/srv:":                             "Ship it",
+		"root:x:0:0:root,Room 1,+49 30 1:/root:/bin/bash":           "root",
+		"backup:x:34:34:backup:/var/backups:/bin/sh":                "backup",
+		"nobody:x:65534:65534:nobody:/nonexistent:/bin/sh":          "",
+	} {
+		got, _, _ := r.Stands("etc/passwd", []byte(line+"\n"), snapshot.Owners{})
+		if f := strings.Split(string(got), ":"); len(f) != 7 || f[4] != want {
+			t.Errorf("of %q stays %q", line, got)
+		}
 	}
 }
 

@@ -120,6 +120,8 @@ func checkAccounts(hostRoot, envRoot string) ([]string, error) {
 			wrong = append(wrong, name+" has another number")
 		case ok && !system && h[5] == e[5]:
 			wrong = append(wrong, "the person "+name+" came along with a home")
+		case ok && strings.Contains(e[4], ","):
+			wrong = append(wrong, name+" has a room or a telephone")
 		}
 	}
 	for name, s := range shadow {

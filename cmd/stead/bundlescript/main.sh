@@ -284,6 +284,12 @@ instead() { # PATH REASON, content from standard input
 accounts='
 function person(id, low, high) { return id + 0 >= low && id + 0 <= high || id + 0 > 65535 }
 function mark(s) { return s ~ /^(\*|!|!!|x)$/ ? s : "x" }
+function comment(s, id, shell) {
+	sub(/.*\//, "", shell); sub(/[ \t\r]+$/, "", shell)
+	if (id + 0 >= 100 && shell !~ /^(nologin|false|sync|halt|shutdown)?$/) return ""
+	sub(/,.*/, "", s)
+	return s
+}
 function named(s) { return s != "" && s !~ /^[-+]/ && s !~ /[ \t,\/]/ }
 BEGIN {
 	limit["UID_MIN"] = limit["GID_MIN"] = 1000; limit["UID_MAX"] = limit["GID_MAX"] = 60000
@@ -296,7 +302,7 @@ BEGIN {
 if [ -f etc/passwd ] && [ ! -h etc/passwd ] && ! grep -q "^keep${tab}/etc/passwd\$" "$work/rules"; then
 	awk -F: -v work="$work" "$accounts"'
 	/^#/ || NF != 7 || !named($1) || $3 !~ /^[0-9]+$/ || $4 !~ /^[0-9]+$/ { next }
-	!person($3, limit["UID_MIN"], limit["UID_MAX"]) { print $1 ":" mark($2) ":" $3 ":" $4 ":" $5 ":" $6 ":" $7; next }
+	!person($3, limit["UID_MIN"], limit["UID_MAX"]) { print $1 ":" mark($2) ":" $3 ":" $4 ":" comment($5, $3, $7) ":" $6 ":" $7; next }
 	keeps["u" $3] { print $1 ":x:" $3 ":" $4 "::/nonexistent:/usr/sbin/nologin" }' etc/passwd | instead etc/passwd "people stay on the host"
 fi
 if [ -f etc/group ] && [ ! -h etc/group ] && ! grep -q "^keep${tab}/etc/group\$" "$work/rules"; then
