@@ -70,12 +70,13 @@ func Divide(ctx context.Context, host Host, rules Rules, inv *Inventory, wanted 
 // people are the names of accounts that stay on a host: no path that is shown has one.
 type people map[string]bool
 
-// readPeople finds the accounts that the rules leave out of passwd.
+// readPeople finds the accounts that the rules leave out of passwd. It is asked for
+// whether or not it comes along: at some levels no file does, and paths name people still.
 func readPeople(ctx context.Context, host Host, rules Rules, entries *Inventory) (people, error) {
 	const passwd, defs = "etc/passwd", "etc/login.defs"
 	var there []string
 	for _, p := range []string{defs, passwd} {
-		if e, ok := entries.Lookup(p); ok && e.Type == Regular {
+		if e, ok := entries.Lookup(p); !ok || e.Type == Regular {
 			there = append(there, p)
 		}
 	}
@@ -84,7 +85,8 @@ func readPeople(ctx context.Context, host Host, rules Rules, entries *Inventory)
 		if err == nil {
 			text[p], err = io.ReadAll(io.LimitReader(r, maxAccounts))
 		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		var unsent *UnsentError
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.As(err, &unsent) {
 			entries.Unreadable = append(entries.Unreadable, Left{Path: p, Reason: err.Error(), Files: 1})
 		}
 		return nil

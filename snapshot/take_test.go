@@ -434,3 +434,37 @@ func TestTakeHidesHardLinks(t *testing.T) {
 		t.Errorf("etc/passwd itself is %v", e.Class)
 	}
 }
+
+// No level names people: passwd is asked for who they are where it stays itself.
+func TestTakeHidesPeopleAtEachLevel(t *testing.T) {
+	tree := server()
+	tree["etc/passwd"] += "quimbly:x:1000:1000:Zacharias Quimbly,,,:/home/quimbly:/bin/bash\n"
+	for _, p := range []string{"srv/samba/quimbly/x", "export/home/quimbly/x", "var/lib/AccountsService/users/quimbly", "data/opt/quimbly/x", "home/quimbly/x"} {
+		tree[p] = "theirs"
+	}
+	root := plant(t, tree)
+	h, err := host.Folder(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Close()
+	standard, err := scrub.New(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, level := range []scrub.Level{scrub.Standard, scrub.Minimal, scrub.Index} {
+		rules, err := standard.At(level)
+		if err != nil {
+			t.Fatal(err)
+		}
+		inv, err := snapshot.Take(t.Context(), h, pkgdb.Readers, rules, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range append(inv.Left, inv.Unreadable...) {
+			if strings.Contains(row.Path+row.Reason, "quimbly") {
+				t.Errorf("at %s: %+v", level, row)
+			}
+		}
+	}
+}
