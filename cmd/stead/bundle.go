@@ -42,9 +42,11 @@ func openBundle(ctx context.Context, file string, w *work) (openedHost, string, 
 	return bundled{b, dir}, bundleScheme + abs, nil
 }
 
-// asBundled takes the patterns over that a bundle was made with: what it was told to
-// leave behind isn't in it. Other hosts have none.
-func asBundled(h openedHost, w *work, keep, drop []string) ([]string, []string, error) {
+// asBundled adds the patterns that a bundle was made with, for this snapshot alone: what
+// it was told to leave behind isn't in it, and what it was told to keep is meant to come
+// along. They are the bundle's words and no answers of anybody here, so they aren't to be
+// saved. Other hosts have none.
+func asBundled(g *globals, h openedHost, w *work, keep, drop []string) ([]string, []string, error) {
 	b, ok := h.(bundled)
 	if !ok {
 		return keep, drop, nil
@@ -55,12 +57,16 @@ func asBundled(h openedHost, w *work, keep, drop []string) ([]string, []string, 
 				"make it again on the host, with that"}
 		}
 	}
-	keep, drop = union(keep, b.Header.Keep), union(drop, b.Header.Drop)
 	same, err := scrub.New(b.Header.Keep, b.Header.Drop)
 	if err == nil && same.Version() != b.Header.Rules {
 		w.config.Progress.Note("reading", "the bundle was made under the rules of another version of stead: both apply")
 	}
-	return keep, drop, err
+	theirs := without(without(b.Header.Keep, keep), drop) // an answer from here wins
+	if len(theirs) > 0 {
+		fmt.Fprintf(g.stderr, "the bundle was made to keep %s: that holds for this snapshot, and isn't saved\n",
+			clean("'"+strings.Join(theirs, "', '")+"'"))
+	}
+	return union(keep, theirs), union(drop, b.Header.Drop), err
 }
 
 // runBundle writes what a snapshot needs of a host to a file.

@@ -238,6 +238,7 @@ func TestBundle(t *testing.T) {
 	program := s.path("stead-bundle")
 	s.must(exec.Command("go", "build", "-o", program, "../stead-bundle"))
 	s.lacking(program)
+	s.patterns(program)
 	before := fingerprint(t, s.host)
 	s.must(exec.Command(program, s.host, s.path("program.bundle")))
 	s.must(exec.Command(program, s.host, s.path("again.bundle")))
@@ -286,6 +287,25 @@ func (s *small) lacking(program string) {
 	s.must(s.command("with", "store", "snapshot", "bundle:"+s.path("with.bundle"), "acme", "--yes"))
 	if err := os.Chtimes(changed, written, written); err != nil {
 		s.t.Fatal(err)
+	}
+}
+
+// patterns takes a bundle that was made to keep and to drop paths, which are no answers of
+// who takes it: target.toml holds those alone.
+func (s *small) patterns(program string) {
+	s.t.Helper()
+	s.must(exec.Command(program, "--keep", "/usr/local/linked", "--keep", "/opt/\x1b[31m/**", "--drop", "/opt/forms/**", s.host, s.path("patterns.bundle")))
+	args := []string{"snapshot", "bundle:" + s.path("patterns.bundle"), "acme", "--yes"}
+	for _, flags := range [][]string{{"--drop", "/opt/acme/large"}, {"--keep", "/usr/local/linked"}} {
+		_, stderr, code := result(s.command("patterns", "store", append(args, flags...)...))
+		told := strings.Contains(stderr, "/usr/local/linked")
+		if code != 0 || told != (flags[0] == "--drop") || strings.Count(stderr, "the bundle was made to keep") != 1 || strings.Contains(stderr, "\x1b") {
+			s.t.Errorf("with %q: exit code %d\n%s", flags, code, stderr)
+		}
+		saved, err := os.ReadFile(s.path("patterns/acme/target.toml"))
+		if text := string(saved); err != nil || !strings.Contains(text, flags[1]) || strings.Contains(text, "linked") == told || strings.Contains(text, "[31m") || strings.Contains(text, "forms") {
+			s.t.Errorf("with %q, target.toml is %q, %v", flags, saved, err)
+		}
 	}
 }
 

@@ -100,21 +100,21 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 	}
 	defer h.Close() //nolint:errcheck // it was only read
 	return snapshotOf(ctx, g, w, h, f, known, envs.SnapshotOptions{Target: target, Address: address,
-		Readers: pkgdb.Readers, Accept: forgetful(h, accept(g, w, f.yes)), Architecture: architectureOf(h), Wire: strings.HasPrefix(address, "ssh:")})
+		Readers: pkgdb.Readers, Accept: accept(g, w, f.yes), Architecture: architectureOf(h), Wire: strings.HasPrefix(address, "ssh:")})
 }
 
 // snapshotOf takes the snapshot of a host that is open, keeps in target.toml what was
 // asked for, and says what came of it.
 func snapshotOf(ctx context.Context, g *globals, w *work, h openedHost, f snapshotFlags, known envs.Target, opts envs.SnapshotOptions) error {
 	keep, drop := union(without(known.Keep, f.drop), f.keep), union(without(known.Drop, f.keep), f.drop)
-	keep, drop, err := asBundled(h, w, keep, drop)
+	keepNow, dropNow, err := asBundled(g, h, w, keep, drop)
 	if err != nil {
 		return err
 	}
 	if opts.Take = cmp.Or(f.take, known.Take); opts.Take == string(scrub.Standard) {
 		opts.Take = "" // which a lock doesn't name
 	}
-	if opts.Rules, err = rulesAt(opts.Take, keep, drop); err != nil {
+	if opts.Rules, err = rulesAt(opts.Take, keepNow, dropNow); err != nil {
 		return err
 	}
 	if opts.Pools, err = openPools(f.pools); err != nil {
