@@ -120,6 +120,9 @@ func (c *contents) close() error {
 // read learns the contents of files. One member of each group of hard links is
 // read for all.
 func (c *contents) read(ctx context.Context, files []snapshot.File) error {
+	if len(files) == 0 {
+		return nil // and what was learned before isn't loaded until it is needed
+	}
 	if err := c.load(); err != nil {
 		return err
 	}

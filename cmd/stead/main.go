@@ -14,7 +14,7 @@ import (
 // memory, in bytes: a host with a million files is read beside all else that the
 // machine of whoever takes the snapshot does.
 const (
-	memory = 240 << 20
+	memory = 200 << 20
 	growth = 400 // percent
 )
 
