@@ -100,7 +100,7 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 	}
 	defer h.Close() //nolint:errcheck // it was only read
 	return snapshotOf(ctx, g, w, h, f, known, envs.SnapshotOptions{Target: target, Address: address,
-		Readers: pkgdb.Readers, Accept: accept(g, w, f.yes), Architecture: architectureOf(h), Wire: strings.HasPrefix(address, "ssh:")})
+		Readers: pkgdb.Readers, Accept: forgetful(h, accept(g, w, f.yes)), Architecture: architectureOf(h), Wire: strings.HasPrefix(address, "ssh:")})
 }
 
 // snapshotOf takes the snapshot of a host that is open, keeps in target.toml what was
