@@ -71,11 +71,18 @@ func asBundled(g *globals, h openedHost, w *work, keep, drop []string) ([]string
 
 // runBundle writes what a snapshot needs of a host to a file.
 func runBundle(ctx context.Context, g *globals, f snapshotFlags, address, file string) (err error) {
+	if f.reach.dryRun && isFolder(address) { // which is read without sudo
+		fmt.Fprintf(g.stdout, noCommand, clean(address))
+		return nil
+	}
+	if f.reach.dryRun {
+		return dryRun(g, address)
+	}
 	rules, err := rulesAt(f.take, f.keep, f.drop)
 	if err != nil {
 		return err
 	}
-	h, progress, done, err := openToBundle(ctx, g, address, file)
+	h, progress, done, err := openToBundle(ctx, g, f.reach.limit, address, file)
 	if err != nil {
 		return err
 	}
@@ -112,9 +119,8 @@ func runBundle(ctx context.Context, g *globals, f snapshotFlags, address, file s
 
 // openToBundle opens a host. A folder needs neither fleet nor store: there are none
 // where a bundle is made.
-func openToBundle(ctx context.Context, g *globals, address, file string) (openedHost, *meter, func() error, error) {
-	scheme, _, ok := strings.Cut(address, ":")
-	if !ok || schemes[scheme] == nil {
+func openToBundle(ctx context.Context, g *globals, limit, address, file string) (openedHost, *meter, func() error, error) {
+	if isFolder(address) {
 		h, err := host.Folder(address, file, file+host.PartialBundle)
 		if err != nil {
 			return nil, nil, nil, err
@@ -126,11 +132,18 @@ func openToBundle(ctx context.Context, g *globals, address, file string) (opened
 	if err != nil {
 		return nil, nil, nil, err
 	}
+	w.limit = limit
 	h, _, err := openHost(ctx, address, w)
 	if err != nil {
 		return nil, nil, nil, errors.Join(err, w.close())
 	}
 	return h, w.meter, func() error { return errors.Join(h.Close(), w.close()) }, nil
+}
+
+// isFolder reports whether an address is the folder of a root.
+func isFolder(address string) bool {
+	scheme, _, ok := strings.Cut(address, ":")
+	return !ok || schemes[scheme] == nil
 }
 
 func askToBundle(g *globals) error {

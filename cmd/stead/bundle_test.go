@@ -239,6 +239,7 @@ func TestBundle(t *testing.T) {
 	s.must(exec.Command("go", "build", "-o", program, "../stead-bundle"))
 	s.lacking(program)
 	s.patterns(program)
+	s.reachedToBundle()
 	before := fingerprint(t, s.host)
 	s.must(exec.Command(program, s.host, s.path("program.bundle")))
 	s.must(exec.Command(program, s.host, s.path("again.bundle")))
@@ -305,6 +306,31 @@ func (s *small) patterns(program string) {
 		saved, err := os.ReadFile(s.path("patterns/acme/target.toml"))
 		if text := string(saved); err != nil || !strings.Contains(text, flags[1]) || strings.Contains(text, "linked") == told || strings.Contains(text, "[31m") || strings.Contains(text, "forms") {
 			s.t.Errorf("with %q, target.toml is %q, %v", flags, saved, err)
+		}
+	}
+}
+
+// reachedToBundle wants what says how to reach a host to hold where a bundle is made too.
+func (s *small) reachedToBundle() {
+	s.t.Helper()
+	file := s.path("unmade.bundle")
+	for _, c := range []struct {
+		args        []string
+		code        int
+		out, errors string
+	}{
+		{[]string{s.host, "--dry-run"}, 0, "# no command", ""},
+		{[]string{"ssh://root@127.0.0.1:1", "--dry-run"}, 0, "ssh ", ""},
+		{[]string{"image:x.tar", "--dry-run"}, 2, "", "not by image"},
+		{[]string{"ssh://root@127.0.0.1:1", "--limit-rate", "fast"}, 2, "", "--limit-rate: "},
+	} {
+		args := append([]string{"snapshot", c.args[0], "bundle:" + file, "--yes"}, c.args[1:]...)
+		out, errs, code := result(s.command("none", "none", args...))
+		if code != c.code || !strings.Contains(out, c.out) || !strings.Contains(errs, c.errors) {
+			s.t.Errorf("%q: exit code %d\n%s%s", args, code, out, errs)
+		}
+		if _, err := os.Lstat(file); err == nil {
+			s.t.Errorf("%q wrote a bundle", args)
 		}
 	}
 }

@@ -136,13 +136,15 @@ func forgetful(h openedHost, accept func(*envs.Review) error) func(*envs.Review)
 	}
 }
 
+const noCommand = "# no command: this program itself reads %s\n"
+
 // dryRun shows what would run on a host.
 func dryRun(g *globals, address string) error {
 	if scheme, _, ok := strings.Cut(address, ":"); ok && scheme != "ssh" && schemes[scheme] != nil {
 		return usagef("--dry-run is for hosts that are read by commands, not by %s", scheme)
 	}
 	if !strings.HasPrefix(address, "ssh:") && !host.NeedsRoot(address) {
-		fmt.Fprintf(g.stdout, "# no command: this program itself reads %s\n", clean(address))
+		fmt.Fprintf(g.stdout, noCommand, clean(address))
 		return nil
 	}
 	steps, err := host.Commands(address)
