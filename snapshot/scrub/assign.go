@@ -33,20 +33,28 @@ var (
 	dockerAuth    = lazy(`"(?:auth|identitytoken)"[ \t]*:[ \t]*"([A-Za-z0-9+/]{12,}={0,2})"`)
 	// scheme://user:password@host, and Oracle's user/password@host.
 	address = lazy(`^://([^/\s:@"'<>]{0,100}):([^/\s@"'<>]{1,256})@[A-Za-z0-9\[._-]`)
+	user    = lazy(`^://([A-Za-z0-9_-]{16,256})(?::|:x-oauth-basic)?@[A-Za-z0-9\[._-]`) // a token
 	oracle  = lazy(`jdbc:oracle:[a-z]+:[^/\s@]{1,64}/([^@\s"'<>]{1,128})@`)
 	// host:port:database:user:password, as in .pgpass, and smtp.host:587 user:password.
 	pgpass = lazy(`^[^:\s#]{1,255}:(?:[0-9]{2,5}|\*):[^:\s]{1,64}:[^:\s]{1,64}:((?:[^:\\\s]|\\.){4,128})$`)
 	relay  = lazy(`^\[?[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+\]?(?::[0-9]+)?[ \t]+[^\s:]{1,128}:([^\s:]{4,128})$`)
+
+	// systemd.exec(5)
+	credential = lazy(`(?i)^SetCredential=[^\s:=]+:("[^"\n]+"|\S+)`)
+	// Headers that are called for what they hold.
+	tokenHeader = lazy(`(?i)\b(?:x-vault|private|job|deploy|x-auth)-token["']?[ \t]*[:=][ \t]*["']?([A-Za-z0-9+/._~-]{8,}=*)`)
+	tokenScheme = lazy(`(?i)authorization["']?[ \t]*[:=][ \t]*["']?token[ \t]+(?:token=)?["']?([A-Za-z+/._~-]*[0-9][A-Za-z0-9+/._~-]{9,}=*)`)
 
 	xmlComment = lazy(`(?s)<!--.*?-->`)
 )
 
 // hints are the words without which a line isn't looked at closer, in lower case.
 var hints = []string{"pass", "pwd", "secret", "token", "key", "psk", "bindpw", "rootpw", "masterauth", "connectionstring", "auth",
-	"kennwort", "identified", "createuser", "mysql", "mariadb", "curl", "user", "smbclient", "ldap", "lftp", "oracle:", "redis-cli", "login=", "community", "wpa-", "wireless-"}
+	"kennwort", "identified", "createuser", "mysql", "mariadb", "curl", "user", "smbclient", "ldap", "lftp", "oracle:", "redis-cli", "credential", "login=", "community", "wpa-", "wireless-"}
 
 func patterns() []string {
-	all := []func() *regexp.Regexp{begin, end, header, assigns, element, entry, spaced, acl, named, authorization, dockerAuth, address, oracle, pgpass, relay}
+	all := []func() *regexp.Regexp{begin, end, header, assigns, element, entry, spaced, acl, named, authorization, dockerAuth, address, user, oracle, pgpass, relay,
+		credential, tokenHeader, tokenScheme, pair, netrc}
 	for _, g := range given {
 		all = append(all, g.re)
 	}
@@ -211,7 +219,7 @@ var examples = strings.Fields(`example change your secret passw token sample dum
 var ordinary = lazy(`^(?:[0-9][0-9.,_:-]*[A-Za-z%]{0,3}|[0-9a-fx.:]+:[0-9a-f.:/]*|v?[0-9]+(?:\.[0-9A-Za-z+~-]+)+|[a-z0-9_-]{1,20}(?:[./:][A-Za-z0-9_-]{1,20})+|` +
 	`[A-Za-z]+[_-]?[0-9]{1,2}|(?i:[a-z0-9]+[_-])*(?i:sha|md|aes|rsa|utf|iso|des|hmac|ed|chacha|x|p)-?_?[0-9]+(?i:[_-][a-z0-9]+)*|[a-z]{1,12}(?:[_-][a-z0-9]{1,12})+)$`)
 
-// passwordInAddress finds scheme://user:password@host.
+// passwordInAddress finds scheme://user:password@host, and https://token@host.
 func passwordInAddress(b []byte) bool {
 	for rest := b; ; {
 		i := bytes.Index(rest, []byte("://"))
@@ -221,6 +229,11 @@ func passwordInAddress(b []byte) bool {
 		after := rest[i:min(len(rest), i+512)]
 		if m := address().FindSubmatch(after); m != nil && i > 1 && wordByte(rest[i-1]) && realPassword(m[2]) {
 			return true
+		}
+		if bytes.HasSuffix(rest[:i], []byte("http")) || bytes.HasSuffix(rest[:i], []byte("https")) {
+			if m := user().FindSubmatch(after); m != nil && generated(m[1]) {
+				return true
+			}
 		}
 		rest = rest[i+3:]
 	}

@@ -15,6 +15,9 @@ const (
 	program        // and programs compute them
 )
 
+// real reports whether a value is a secret, where lines are of this kind.
+func (k kind) real(v []byte) bool { return realValue(v) && (k == setting || generated(v)) }
+
 // assignment looks for settings that hold a secret, a line at a time.
 func assignment(b []byte, k kind) string {
 	if bytes.Contains(b, []byte("<!--")) {
@@ -25,7 +28,10 @@ func assignment(b []byte, k kind) string {
 		}
 		b = xmlComment().ReplaceAll(b, nil)
 	}
-	return lines(b, k)
+	if reason := lines(b, k); reason != "" {
+		return reason
+	}
+	return across(b, k)
 }
 
 func lines(b []byte, k kind) string {
@@ -120,10 +126,7 @@ func secretIn(line []byte, k kind) string {
 	if len(line) < 5 {
 		return ""
 	}
-	real := realValue
-	if k != setting {
-		real = func(v []byte) bool { return realValue(v) && generated(v) }
-	}
+	real := k.real
 	low := lower(line)
 	if tabular(low) {
 		for _, table := range []func() *regexp.Regexp{pgpass, relay} {
@@ -188,6 +191,9 @@ var forms = []struct {
 		return bytes.ContainsAny(low, `"'`) && has(low, "secret", "password", "passphrase", "identified")
 	}, named, false},
 	{func(low []byte) bool { return has(low, "jdbc:oracle:") }, oracle, false},
+	{func(low []byte) bool { return has(low, "setcredential=") }, credential, false},
+	{func(low []byte) bool { return has(low, "-token") }, tokenHeader, false},
+	{func(low []byte) bool { return has(low, "authorization") && has(low, "token") }, tokenScheme, false},
 }
 
 // assignable reports whether one of the names that assigns knows may be set on a line:

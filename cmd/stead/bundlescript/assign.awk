@@ -104,6 +104,16 @@ function lookat(line, k, note,   i) {
 	}
 	secretin(line, note)
 }
+# up to four lines that aren't empty, as one
+function acrosslines(line,   i, text) {
+	if (line == "") return
+	kind = own; text = line
+	for (i = 0; i < 4; i++) {
+		if (i) { if (last[i] == "") break; text = last[i] " " text }
+		if (any("across", tolower(text), text)) found("a password is set")
+	}
+	last[3] = last[2]; last[2] = last[1]; last[1] = substr(line, 1, 4096)
+}
 function hinted(low) {
 	return holds(low, hint) || low ~ /:.*:.*:.*:/ || low ~ /^[^ \t]*\.[^ \t]*[ \t].*:/
 }
@@ -124,6 +134,11 @@ BEGIN {
 	}
 	if (mode == "assign" && (own = kindof(path)) == "") exit
 }
+mode == "user" {
+	v = $0; sub(/^.*:\/\//, "", v); sub(/(:|:x-oauth-basic)?@.$/, "", v)
+	if (generated(v)) found("an address with a password")
+	next
+}
 mode == "address" {
 	v = $0; sub(/^.*:\/\/[^:]*:/, "", v); sub(/@.$/, "", v)
 	if (secretpass(v)) found("an address with a password")
@@ -143,4 +158,5 @@ mode == "address" {
 	}
 	plain = plain line
 	lookat(plain, own, "")
+	acrosslines(trim(plain))
 }

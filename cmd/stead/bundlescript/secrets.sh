@@ -5,6 +5,7 @@ awk -F"$tab" '$1 == "shape" { gsub(/[].$*+?(){}|\\^[]/, "\\\\&", $2); print ($2 
 awk -F"$tab" '$1 == "words" && $2 == "hints" { gsub(/ /, "\n", $3); print $3 }' "$work/rules" >"$work/hints"
 awk -F"$tab" '$1 == "words" && $2 == "encoded" { gsub(/ /, "\n", $3); print $3 }' "$work/rules" >"$work/encoded"
 address='[0-9A-Za-z_]://[^/[:space:]:@"'"'"'<>]*:[^/[:space:]@"'"'"'<>]+@[][A-Za-z0-9._-]'
+user='https?://[A-Za-z0-9_-]{16,}(:|:x-oauth-basic)?@[][A-Za-z0-9._-]'
 bytes=$(printf '\037\213\010|BZh|\3757zXZ|[(]\265\057\375|PK\003\004|\005[\001\002]|\376\355\376\355|\316\316\316\316|\377\376|\376\377')
 
 # suspects reads names, and writes those of files in which there may be something.
@@ -14,7 +15,7 @@ suspects() {
 	{
 		among -E -e 'BEGIN .*(PRIVATE KEY|OpenVPN Static key)' -e 'PuTTY-User-Key-File-'
 		among -E -f "$work/shapes"
-		among -E -e "$address"
+		among -E -e "$address" -e "$user"
 		among -E -e '^[^:]+:.*:.*:.*:' -e '^[^[:space:]]*\.[^[:space:]]*[[:space:]].*:'
 		among -F -f "$work/encoded"
 		among -iF -f "$work/hints"
@@ -136,6 +137,7 @@ judge() { # FILE NAME
 	} }
 	END { if (best) print why[best] }')
 	[ -n "$why" ] || why=$(grep -aoE "$address" "$work/text$depth" | awk -v rules="$work/rules" -v mode=address -f "$work/assign.awk")
+	[ -n "$why" ] || why=$(grep -aoE "$user" "$work/text$depth" | awk -v rules="$work/rules" -v mode=user -f "$work/assign.awk")
 	# PRIVATE KEY in base64, by how many bytes are before it.
 	if [ -z "$why" ] && grep -aqF -f "$work/encoded" "$work/text$depth" &&
 		sed 's/\\n//g' "$work/text$depth" | tr -d ' \t\r\n' | grep -aqE 'UFJJVkFURSBLRV|QUklWQVRFIEtFW|BSSVZBVEUgS0VZ|T3BlblZQTiBTdGF0a|9wZW5WUE4gU3RhdGlj|PcGVuVlBOIFN0YXRpY'; then
