@@ -162,6 +162,7 @@ func (s *small) plantAll() {
 	s.write("host/etc/group", "root:x:0:\n_acme:x:998:alicegreen\nalicegreen:x:1000:\n")
 	address := strings.TrimPrefix(s.mirror.URL, "http://")
 	s.write("host/etc/apt/sources.list.d/private.list", "deb http://privateuser:p4ssInAddress@"+address+"/private stable main\n")
+	s.write("host/etc/apt/sources.list.d/token.list", "# http://plantedQ7rk2vXw9Zk4hTn2q@x.example/ was here\n")
 	lists := "host/var/lib/apt/lists/" + strings.ReplaceAll(address, "/", "_") + "_debian_dists_stable_"
 	s.write(lists+"InRelease", string(s.mirror.files[suiteDir+"InRelease"]))
 	s.write(lists+"main_binary-amd64_Packages.xz", string(s.mirror.files[suiteDir+"main/binary-amd64/Packages.xz"]))

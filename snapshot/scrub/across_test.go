@@ -12,6 +12,7 @@ func TestContentAcrossLines(t *testing.T) {
 		{"etc/x.conf", "url = https://" + token + "@git.example/x\n"},
 		{"etc/x.conf", "url = https://" + token + ":@git.example/x\n"},
 		{"opt/x/README.txt", "git clone https://" + token + ":x-oauth-basic@git.example/x\n"},
+		{"etc/apt/sources.list", "deb https://masked-by-steadmasked@mirror.example/x stable main\n"},
 		{"etc/systemd/system/x.service", "[Service]\nSetCredential=db:" + pw + "\n"},
 		{"etc/x.yaml", "env:\n- name: DB_PASSWORD\n  value: " + pw + "\n"},
 		{"etc/x.yaml", "env:\n- name: \"DB_PASSWORD\"\n\n  value: \"" + pw + "\"\n"},

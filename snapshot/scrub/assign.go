@@ -219,6 +219,10 @@ var examples = strings.Fields(`example change your secret passw token sample dum
 var ordinary = lazy(`^(?:[0-9][0-9.,_:-]*[A-Za-z%]{0,3}|[0-9a-fx.:]+:[0-9a-f.:/]*|v?[0-9]+(?:\.[0-9A-Za-z+~-]+)+|[a-z0-9_-]{1,20}(?:[./:][A-Za-z0-9_-]{1,20})+|` +
 	`[A-Za-z]+[_-]?[0-9]{1,2}|(?i:[a-z0-9]+[_-])*(?i:sha|md|aes|rsa|utf|iso|des|hmac|ed|chacha|x|p)-?_?[0-9]+(?i:[_-][a-z0-9]+)*|[a-z]{1,12}(?:[_-][a-z0-9]{1,12})+)$`)
 
+// maskLetters are what a bundle has in the place of a token in an address: that is
+// judged as the token was.
+const maskLetters = "masked-by-stead"
+
 // passwordInAddress finds scheme://user:password@host, and https://token@host.
 func passwordInAddress(b []byte) bool {
 	for rest := b; ; {
@@ -231,7 +235,7 @@ func passwordInAddress(b []byte) bool {
 			return true
 		}
 		if bytes.HasSuffix(rest[:i], []byte("http")) || bytes.HasSuffix(rest[:i], []byte("https")) {
-			if m := user().FindSubmatch(after); m != nil && generated(m[1]) {
+			if m := user().FindSubmatch(after); m != nil && (generated(m[1]) || bytes.HasPrefix(m[1], []byte(maskLetters))) {
 				return true
 			}
 		}

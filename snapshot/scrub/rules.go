@@ -58,7 +58,7 @@ func version(keep, drop []string) string {
 		fmt.Fprintln(h, p)
 	}
 	fmt.Fprintf(h, "%q %q %v %q\n", keep, drop, placeholders, sourceCode)
-	return "scrub4:" + hex.EncodeToString(h.Sum(nil))[:16]
+	return "scrub5:" + hex.EncodeToString(h.Sum(nil))[:16]
 }
 
 // Version implements snapshot.Rules.
