@@ -44,16 +44,9 @@ func (s *snapshotter) takeIndex(ctx context.Context) (*lock.Lock, error) {
 // names for them. Whether that is what is installed isn't proved.
 func (s *snapshotter) list(ctx context.Context) error {
 	installed := s.remaining()
-	want := make([]archive.Want, 0, len(installed))
-	for _, p := range installed {
-		want = append(want, wanted(p))
-	}
-	if err := s.pace(); err != nil {
+	debian, want, err := s.search(installed)
+	if err != nil {
 		return err
-	}
-	debian := archive.Debian{
-		Host: s.host, Store: s.cfg.Store, Architecture: s.inv.Database.Architecture, Previous: s.previous,
-		Mirrors: s.cfg.Fleet.allMirrors(), Pools: s.opts.Pools, Snapshots: s.snapshots, Fetch: s.fetch(),
 	}
 	found, err := debian.Locate(ctx, want)
 	if err != nil {

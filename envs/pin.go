@@ -32,22 +32,30 @@ func isOutside(name string) bool {
 	return false
 }
 
-// pin finds a package file for each installed package, and proves that it is what
-// is installed. What no archive has is built from the host's own files.
-func (s *snapshotter) pin(ctx context.Context) error {
-	installed := s.remaining()
+// search is where package files are looked for, and which.
+func (s *snapshotter) search(installed []snapshot.Package) (archive.Debian, []archive.Want, error) {
 	want := make([]archive.Want, 0, len(installed))
 	for _, p := range installed {
 		want = append(want, wanted(p))
 	}
 	if err := s.pace(); err != nil {
-		return err
+		return archive.Debian{}, nil, err
 	}
-	debian := archive.Debian{
+	return archive.Debian{
 		Host: s.host, Store: s.cfg.Store, Architecture: s.inv.Database.Architecture, Previous: s.previous,
 		Mirrors: s.cfg.Fleet.allMirrors(), Pools: s.opts.Pools, Snapshots: s.snapshots, Fetch: s.fetch(),
+	}, want, nil
+}
+
+// pin finds a package file for each installed package, and proves that it is what
+// is installed. What no archive has is built from the host's own files.
+func (s *snapshotter) pin(ctx context.Context) error {
+	installed := s.remaining()
+	debian, want, err := s.search(installed)
+	if err != nil {
+		return err
 	}
-	found, err := s.opts.listed, error(nil)
+	found := s.opts.listed
 	if found == nil {
 		found, err = debian.Locate(ctx, want)
 	}

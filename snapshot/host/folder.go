@@ -1,6 +1,7 @@
-// Package host holds the ways to reach a host; this file reads one whose root is
-// a folder of this machine, "/" included. Nothing is written, not even access
-// times where the kernel allows that, and no link is ever followed.
+// Package host holds the ways to reach a host: a folder of this machine, commands
+// through ssh or sudo, a bundle, a container image. Nothing is written there, not even
+// access times where the kernel allows that, and no link is ever followed. What a host
+// is made of isn't known here.
 package host
 
 import (

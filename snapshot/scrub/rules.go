@@ -1,6 +1,7 @@
 // Package scrub says what never leaves a host, and why: identity, credentials,
-// caches and data, by path and by content. The rules are the tables in tables.go
-// and content.go; a user's own patterns come before them. It reads no host.
+// caches and data, by path and by content. The rules are visible tables (by
+// path in tables.go, by content in content.go and the files that it calls, by level in
+// levels.go); a user's own patterns come before them. It reads no host.
 package scrub
 
 import (
