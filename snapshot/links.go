@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -102,6 +103,48 @@ func (l *Links) step(parent, name string, hops *int) (string, error) {
 		}
 	}
 	return at, nil
+}
+
+// ErrLinks says that a path leads through more links than Linux follows.
+var ErrLinks = errors.New("too many links")
+
+// Follow resolves a path of a host, asking lstat for one entry after the other: for the
+// few paths of which the links aren't known beforehand. A link leads where it would lead
+// with the host's root as the root. A path that isn't there, for which lstat gives a File
+// without a Type, is "".
+func Follow(name string, lstat func(path string) (File, error)) (string, error) {
+	todo := strings.Split(strings.Trim(name, "/"), "/")
+	done := "."
+	for hops := 0; len(todo) > 0; {
+		part := todo[0]
+		todo = todo[1:]
+		switch part {
+		case "", ".":
+			continue
+		case "..":
+			done = path.Dir(done) // links in done are followed already; the root's parent is the root
+			continue
+		}
+		next := join(done, part)
+		f, err := lstat(next)
+		switch {
+		case err != nil:
+			return "", err
+		case f.Type == 0:
+			return "", nil
+		case f.Type != Symlink:
+			done = next
+			continue
+		}
+		if hops++; hops > maxHops {
+			return "", fmt.Errorf("looking at /%s: %w", name, ErrLinks)
+		}
+		if strings.HasPrefix(f.Target, "/") {
+			done = "."
+		}
+		todo = slices.Concat(strings.Split(f.Target, "/"), todo)
+	}
+	return done, nil
 }
 
 func join(dir, name string) string {

@@ -7,8 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"path"
-	"slices"
-	"strings"
 
 	"github.com/stead-env/stead/snapshot"
 )
@@ -26,11 +24,8 @@ func newHostFiles(h snapshot.Host, note func(string, ...any)) *hostFiles {
 	return &hostFiles{host: h, known: make(map[string]snapshot.File), note: note}
 }
 
-// The bounds of what is looked at on a host.
-const (
-	maxHops  = 40 // as Linux: ELOOP
-	maxFiles = 100_000
-)
+// maxFiles bounds what is listed of one folder of a host.
+const maxFiles = 100_000
 
 // errFound ends a listing early.
 var errFound = errors.New("found")
@@ -59,38 +54,7 @@ func (h *hostFiles) lstat(ctx context.Context, name string) (snapshot.File, erro
 
 // resolve follows the links of a path. A path that isn't there is "".
 func (h *hostFiles) resolve(ctx context.Context, name string) (string, error) {
-	todo := strings.Split(strings.Trim(name, "/"), "/")
-	done := "."
-	for hops := 0; len(todo) > 0; {
-		part := todo[0]
-		todo = todo[1:]
-		switch part {
-		case "", ".":
-			continue
-		case "..":
-			done = path.Dir(done) // links in done are followed already; the root's parent is the root
-			continue
-		}
-		next := path.Join(done, part)
-		f, err := h.lstat(ctx, next)
-		switch {
-		case err != nil:
-			return "", err
-		case f.Type == 0:
-			return "", nil
-		case f.Type != snapshot.Symlink:
-			done = next
-			continue
-		}
-		if hops++; hops > maxHops {
-			return "", fmt.Errorf("looking at /%s: too many links", name)
-		}
-		if strings.HasPrefix(f.Target, "/") {
-			done = "."
-		}
-		todo = slices.Concat(strings.Split(f.Target, "/"), todo)
-	}
-	return done, nil
+	return snapshot.Follow(name, func(p string) (snapshot.File, error) { return h.lstat(ctx, p) })
 }
 
 // list lists the files in a folder, by the names that they have there, with links

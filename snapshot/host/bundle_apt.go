@@ -5,6 +5,7 @@ import (
 	"compress/bzip2"
 	"compress/gzip"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -146,38 +147,17 @@ func (p *BundlePlan) lstat(ctx context.Context, name string) (found snapshot.Fil
 // resolve follows links within the host, and lists those that it followed. A path that
 // isn't there is "".
 func (p *BundlePlan) resolve(ctx context.Context, name string) (string, error) {
-	todo, done := strings.Split(strings.Trim(name, "/"), "/"), "."
-	for hops := 0; len(todo) > 0; {
-		part := todo[0]
-		todo = todo[1:]
-		switch part {
-		case "", ".":
-			continue
-		case "..":
-			done = path.Dir(done)
-			continue
+	real, err := snapshot.Follow(name, func(at string) (snapshot.File, error) {
+		f, err := p.lstat(ctx, at)
+		if f.Type == snapshot.Symlink {
+			p.extra[f.Path] = true
 		}
-		f, err := p.lstat(ctx, path.Join(done, part))
-		if err != nil {
-			return "", err
-		}
-		if f.Type == 0 {
-			return "", nil
-		}
-		if f.Type != snapshot.Symlink {
-			done = f.Path
-			continue
-		}
-		if hops++; hops > 40 {
-			return "", nil
-		}
-		p.extra[f.Path] = true
-		if strings.HasPrefix(f.Target, "/") {
-			done = "."
-		}
-		todo = append(strings.Split(f.Target, "/"), todo...)
+		return f, err
+	})
+	if errors.Is(err, snapshot.ErrLinks) {
+		return "", nil
 	}
-	return done, nil
+	return real, err
 }
 
 var keyPath = regexp.MustCompile(`(?i)signed-by[=:]\s*([^\]\s]+)`)
