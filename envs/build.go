@@ -159,7 +159,7 @@ func BuildOne(ctx context.Context, cfg Config, engine runtime.Engine, p *Project
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	run := builder{cfg: cfg, engine: engine, project: p, view: view, env: map[string]string{},
-		made: Made{Release: rel, Root: root.Path, Host: root.Header.Host}, log: log, out: log}
+		made: Made{Release: rel, Root: root.Path, Identity: root.Identity, Host: root.Header.Host}, log: log, out: log}
 	if opts.Output != nil {
 		run.out = &both{log, opts.Output}
 	}

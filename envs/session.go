@@ -17,6 +17,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/opencontainers/go-digest"
+
 	"github.com/stead-env/stead/envs/lock"
 	"github.com/stead-env/stead/envs/store"
 	"github.com/stead-env/stead/runtime"
@@ -26,7 +28,9 @@ import (
 type Made struct {
 	Release Release
 	Root    string // folder of the root filesystem
-	Host    lock.Host
+	// Identity is the lock's, which names the content of Root.
+	Identity digest.Digest
+	Host     lock.Host
 }
 
 // The homes that a session can have.
@@ -59,7 +63,7 @@ const sessionPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 // uid and project, and everything else the target's. Nothing of their environment
 // comes along but what is named here.
 func SessionSpec(ctx context.Context, s *store.Store, env Made, p *Project, opts SessionOptions) (runtime.Spec, error) {
-	spec := runtime.Spec{Name: env.Release.String(), Root: env.Root, Scratch: ScratchDir(s), Hostname: env.Release.Target,
+	spec := runtime.Spec{Name: env.Release.String(), Root: env.Root, Identity: env.Identity.String(), Scratch: ScratchDir(s), Hostname: env.Release.Target,
 		Terminal: opts.Terminal, Network: opts.Network, UID: uint32(os.Getuid()), GID: uint32(os.Getgid()),
 		Umask: umask(env.Host.Umask), NoFile: uint64(max(env.Host.NoFile, 0)), Command: opts.Command}
 	if err := os.MkdirAll(spec.Scratch, 0o700); err != nil {

@@ -16,10 +16,12 @@ import (
 type Spec struct {
 	Name string // the env, for people: "acme@3"
 
-	// Root is the root filesystem, which is never written. Lower are layers above
-	// it, the topmost first, as overlay counts them.
-	Root  string
-	Lower []string
+	// Root is the root filesystem, which is never written. Identity is a digest that
+	// names its content, by which an engine with a store of its own finds it there.
+	// Lower are layers above it, the topmost first, as overlay counts them.
+	Root     string
+	Identity string
+	Lower    []string
 	// Upper is a folder in which what the session changes is kept, or "" to discard
 	// it. It holds what it needs in subfolders of its own.
 	Upper string

@@ -34,8 +34,10 @@ var arrows = map[string][]string{
 	"snapshot/pkgdb":     {"snapshot"},
 	"snapshot/scrub":     {"snapshot"},
 	"runtime":            {},
-	"runtime/oci":        {"runtime"},
-	"runtime/containerd": {"runtime"},
+	"runtime/session":    {"runtime"},
+	"runtime/oci":        {"runtime", "runtime/session"},
+	"runtime/containerd": {"runtime", "runtime/session"},
+	"runtime/chroot":     {"runtime", "runtime/session"},
 }
 
 // Driver packages are named in cmd and nowhere else but in their own tests.

@@ -14,7 +14,6 @@ import (
 
 	"github.com/stead-env/stead/envs"
 	"github.com/stead-env/stead/runtime"
-	"github.com/stead-env/stead/runtime/oci"
 )
 
 // sessionFlags are what enter and run have in common.
@@ -105,6 +104,10 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 		return notStarted(g, err)
 	}
 	defer w.close() //nolint:errcheck // the command's exit code counts
+	engine, err := newEngine(ctx)
+	if err != nil {
+		return notStarted(g, err)
+	}
 	spec, root, err := prepareSession(ctx, g, w, f, target, command)
 	if err != nil {
 		return notStarted(g, err)
@@ -115,7 +118,6 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 	}
 	defer letGo()
 	w.meter.close()
-	engine := oci.New("")
 	if err := engine.Sweep(ctx, spec.Scratch); err != nil {
 		fmt.Fprintf(g.stderr, "clearing what a killed session left: %v\n", err)
 	}
@@ -135,24 +137,6 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 		return exitCode(result.ExitCode)
 	}
 	return nil
-}
-
-// newEngine is the engine of this machine. Who can't use it at all is told before
-// an env is fetched and made; what else it lacks shows when it is used.
-func newEngine(ctx context.Context) (runtime.Engine, error) {
-	engine := oci.New("")
-	if os.Geteuid() == 0 {
-		return engine, nil
-	}
-	return engine, engine.Check(ctx)
-}
-
-// canRun reports why a release can't be run here, before anything is fetched for it.
-func canRun(ctx context.Context, rel envs.Release) error {
-	if _, err := newEngine(ctx); err != nil {
-		return err
-	}
-	return envs.CheckRuns(rel)
 }
 
 // notStarted tells why a command was not run and gives the exit code for that. A
@@ -207,7 +191,7 @@ func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, ta
 		}
 		env[name] = value
 	}
-	if err := canRun(ctx, releases[0]); err != nil {
+	if err := envs.CheckRuns(releases[0]); err != nil {
 		return spec, nil, err
 	}
 	if root, err = envs.Pull(ctx, w.config, releases[0]); err != nil {
@@ -221,7 +205,7 @@ func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, ta
 		return spec, nil, fmt.Errorf("finding the current folder: %w", err)
 	}
 	spec, err = envs.SessionSpec(ctx, w.config.Store,
-		envs.Made{Release: releases[0], Root: root.Path, Host: root.Header.Host}, w.project,
+		envs.Made{Release: releases[0], Root: root.Path, Identity: root.Identity, Host: root.Header.Host}, w.project,
 		envs.SessionOptions{Command: command, AsRoot: f.asRoot, Home: f.home, Network: network,
 			Terminal: isTerminal(os.Stdin) && isTerminal(g.stdout), Dir: dir, Mounts: mounts, Env: env})
 	return spec, root, err

@@ -9,19 +9,28 @@ import (
 	"github.com/stead-env/stead/runtime"
 )
 
+// Options say what an engine can't give, and with it what the suite doesn't ask
+// for. The zero value asks for everything.
+type Options struct {
+	OneUser      bool // users inside other than root and the one who runs stead
+	NoNamespaces bool // sees, and shares, this machine's processes, mounts, names and network
+	NoSeccomp    bool // no system call filter
+}
+
 // suite is one engine under test.
 type suite struct {
 	engine  runtime.Engine
+	options Options
 	root    string
 	scratch string
 }
 
 // Run runs the conformance suite on an engine, the one that Main was given.
-func Run(t *testing.T, engine runtime.Engine) {
+func Run(t *testing.T, engine runtime.Engine, options Options) {
 	if err := engine.Check(t.Context()); err != nil {
 		t.Fatalf("the engine can't run here: %v", err)
 	}
-	s := &suite{engine: engine, root: Root(t), scratch: t.TempDir()}
+	s := &suite{engine: engine, options: options, root: Root(t), scratch: t.TempDir()}
 	before := manifest(t, s.root)
 	state := look(t)
 	for _, test := range []struct {

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/stead-env/stead/runtime/session"
 	"golang.org/x/sys/unix"
 )
 
@@ -73,7 +74,7 @@ func removeCgroup(name string) error {
 // that outlived its session by a moment can leave one. A session that is starting
 // puts its command into its cgroup within less than a minute.
 func sweepCgroups() {
-	for _, pattern := range []string{prefix + "*", "*/" + prefix + "*"} {
+	for _, pattern := range []string{session.Prefix + "*", "*/" + session.Prefix + "*"} {
 		paths, _ := filepath.Glob(filepath.Join(cgroupRoot, pattern))
 		for _, p := range paths {
 			if info, err := os.Stat(p); err == nil && time.Since(info.ModTime()) > time.Minute {

@@ -13,7 +13,7 @@ import (
 	"sync"
 
 	"github.com/stead-env/stead/runtime"
-	"golang.org/x/sys/unix"
+	"github.com/stead-env/stead/runtime/session"
 )
 
 // runtimes are the OCI runtimes that are tried, in this order: with cgroup v1 and
@@ -50,7 +50,7 @@ func (e *Engine) Check(ctx context.Context) error {
 		return &runtime.Error{Op: "running " + binary + " --version", Code: runtime.CodeEngine,
 			Err: fmt.Errorf("%w: %.200s", err, out)}
 	}
-	return onThread(func() error { return enterNamespace() })
+	return session.OnThread(session.PrivateMounts)
 }
 
 func findRuntime(binary string) (string, error) {
@@ -67,16 +67,9 @@ func findRuntime(binary string) (string, error) {
 		Err: fmt.Errorf("none of %v is on PATH", names), Remedy: "install runc"}
 }
 
-// enterNamespace gives the calling thread a mount namespace of its own. What this
-// machine unmounts later vanishes there too, so that a session keeps no device
-// busy; nothing goes the other way.
-func enterNamespace() error {
-	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return &runtime.Error{Op: "making a mount namespace", Code: runtime.CodeEngine, Err: err,
-			Remedy: "this machine, or the container around it, allows no mounts: CAP_SYS_ADMIN is missing"}
-	}
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-		return &runtime.Error{Op: "making mounts private", Code: runtime.CodeEngine, Err: err}
-	}
-	return nil
+// Sweep clears the sessions in scratch whose process is gone.
+func (e *Engine) Sweep(ctx context.Context, scratch string) error {
+	err := session.Sweep(ctx, scratch, removeCgroup)
+	sweepCgroups()
+	return err
 }

@@ -29,7 +29,7 @@ func TestConformance(t *testing.T) {
 				t.Skipf("%s isn't installed", binary)
 			}
 			t.Setenv(variable, binary)
-			enginetest.Run(t, oci.New(binary))
+			enginetest.Run(t, oci.New(binary), enginetest.Options{})
 		})
 	}
 }

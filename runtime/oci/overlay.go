@@ -13,8 +13,8 @@ import (
 
 // overlay mounts the writable view of a root filesystem on s.root, in the calling
 // thread's mount namespace. s.upper is where its changes are afterwards.
-func (s *session) overlay(spec runtime.Spec) error {
-	dir := s.dir
+func (s *running) overlay(spec runtime.Spec) error {
+	dir := s.Dir
 	if spec.Upper != "" {
 		dir = spec.Upper
 	}
@@ -27,7 +27,7 @@ func (s *session) overlay(spec runtime.Spec) error {
 			Remedy: "its file system can't be the upper layer of an overlay; keep the session on a local disk"}
 	}
 	// NFS, or an overlay itself, as in most containers: memory can always be.
-	dir = filepath.Join(s.dir, "memory")
+	dir = filepath.Join(s.Dir, "memory")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return err
 	}
@@ -47,7 +47,7 @@ func refused(err error) bool {
 	return errors.Is(err, unix.EINVAL) || errors.Is(err, unix.EOPNOTSUPP)
 }
 
-func (s *session) mountOverlay(spec runtime.Spec, dir string) error {
+func (s *running) mountOverlay(spec runtime.Spec, dir string) error {
 	s.upper = filepath.Join(dir, "upper")
 	work := filepath.Join(dir, "work")
 	for _, d := range []string{s.upper, work} {

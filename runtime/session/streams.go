@@ -1,4 +1,4 @@
-package oci
+package session
 
 import (
 	"io"
@@ -9,33 +9,35 @@ import (
 	"github.com/stead-env/stead/runtime"
 )
 
-// streams are a command's standard streams as open files.
-type streams struct {
-	in, out, err *os.File
-	given        []*os.File // the command's ends: closed once it has them
-	feed         *os.File   // this end of standard input
-	copies       sync.WaitGroup
+// Streams are a command's standard streams as open files.
+type Streams struct {
+	In, Out, Err *os.File
+
+	given  []*os.File // the command's ends: closed once it has them
+	feed   *os.File   // this end of standard input
+	copies sync.WaitGroup
 }
 
-func openStreams(stdio runtime.Stdio) (s *streams, err error) {
-	s = &streams{}
+// OpenStreams opens them; what isn't an open file is copied through a pipe.
+func OpenStreams(stdio runtime.Stdio) (s *Streams, err error) {
+	s = &Streams{}
 	defer func() {
 		if err != nil {
-			s.release()
-			s.close()
+			s.Release()
+			s.Close()
 		}
 	}()
-	if s.in, err = s.input(stdio.In); err != nil {
+	if s.In, err = s.input(stdio.In); err != nil {
 		return s, err
 	}
-	if s.out, err = s.output(stdio.Out); err != nil {
+	if s.Out, err = s.output(stdio.Out); err != nil {
 		return s, err
 	}
 	if same(stdio.Out, stdio.Err) {
-		s.err = s.out
+		s.Err = s.Out
 		return s, nil
 	}
-	s.err, err = s.output(stdio.Err)
+	s.Err, err = s.output(stdio.Err)
 	return s, err
 }
 
@@ -48,7 +50,7 @@ func same(a, b io.Writer) bool {
 	return a == b
 }
 
-func (s *streams) input(r io.Reader) (*os.File, error) {
+func (s *Streams) input(r io.Reader) (*os.File, error) {
 	if f, ok := r.(*os.File); ok && f != nil {
 		return f, nil
 	}
@@ -68,7 +70,7 @@ func (s *streams) input(r io.Reader) (*os.File, error) {
 	return theirs, nil
 }
 
-func (s *streams) output(w io.Writer) (*os.File, error) {
+func (s *Streams) output(w io.Writer) (*os.File, error) {
 	if f, ok := w.(*os.File); ok && f != nil {
 		return f, nil
 	}
@@ -87,7 +89,7 @@ func (s *streams) output(w io.Writer) (*os.File, error) {
 	return theirs, nil
 }
 
-func (s *streams) null(flag int) (*os.File, error) {
+func (s *Streams) null(flag int) (*os.File, error) {
 	f, err := os.OpenFile(os.DevNull, flag, 0)
 	if err == nil {
 		s.given = append(s.given, f)
@@ -95,16 +97,16 @@ func (s *streams) null(flag int) (*os.File, error) {
 	return f, err
 }
 
-// release closes the command's ends in this process.
-func (s *streams) release() {
+// Release closes the command's ends in this process.
+func (s *Streams) Release() {
 	for _, f := range s.given {
 		f.Close()
 	}
 	s.given = nil
 }
 
-// close waits until everything the session wrote has arrived.
-func (s *streams) close() {
+// Close waits until everything the session wrote has arrived.
+func (s *Streams) Close() {
 	if s.feed != nil {
 		s.feed.Close()
 	}

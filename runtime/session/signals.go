@@ -1,4 +1,4 @@
-package oci
+package session
 
 import (
 	"os"
@@ -12,20 +12,20 @@ import (
 // session is killed: as long as container engines give it, but at a terminal,
 // where nobody is left to read and shells heed no SIGTERM.
 const (
-	grace         = 10 * time.Second
-	graceTerminal = time.Second
+	Grace         = 10 * time.Second
+	GraceTerminal = time.Second
 )
 
-// signals collects the signals that this process gets on behalf of a session.
-type signals struct {
+// Signals collects the signals that this process gets on behalf of a session.
+type Signals struct {
 	ch   chan os.Signal
 	done chan struct{}
 }
 
-// catchSignals starts collecting. What was ignored when this process started, as
+// CatchSignals starts collecting. What was ignored when this process started, as
 // under nohup(1), stays so.
-func catchSignals() *signals {
-	s := &signals{ch: make(chan os.Signal, 16), done: make(chan struct{})}
+func CatchSignals() *Signals {
+	s := &Signals{ch: make(chan os.Signal, 16), done: make(chan struct{})}
 	for _, sig := range []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2} {
 		if !signal.Ignored(sig) {
 			signal.Notify(s.ch, sig)
@@ -34,9 +34,9 @@ func catchSignals() *signals {
 	return s
 }
 
-// forward sends what comes in to the process, and calls end when the process has
-// not heeded a signal to go after that time.
-func (s *signals) forward(to *os.Process, after time.Duration, end func()) {
+// Forward hands what comes in to send, and calls end when a signal to go was not
+// heeded after that time. It returns at once.
+func (s *Signals) Forward(send func(os.Signal), after time.Duration, end func()) {
 	go func() {
 		var late <-chan time.Time
 		for {
@@ -46,7 +46,7 @@ func (s *signals) forward(to *os.Process, after time.Duration, end func()) {
 			case <-late:
 				end()
 			case sig := <-s.ch:
-				to.Signal(sig) // an error: it is gone
+				send(sig)
 				if sig == unix.SIGTERM || sig == unix.SIGHUP {
 					late = time.After(after)
 				}
@@ -55,7 +55,8 @@ func (s *signals) forward(to *os.Process, after time.Duration, end func()) {
 	}()
 }
 
-func (s *signals) stop() {
+// Stop ends collecting and forwarding.
+func (s *Signals) Stop() {
 	signal.Stop(s.ch)
 	close(s.done)
 }

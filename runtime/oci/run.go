@@ -2,31 +2,27 @@ package oci
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	goruntime "runtime"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"github.com/stead-env/stead/runtime"
+	"github.com/stead-env/stead/runtime/session"
 	"golang.org/x/sys/unix"
 )
 
-// session is what one running session has on this machine.
-type session struct {
-	id    string   // also the name of its cgroup
-	dir   string   // its own folder in Scratch
+// running is one running session.
+type running struct {
+	*session.Folder
 	root  string   // where the overlay is mounted, in its mount namespace only
 	upper string   // where the overlay's changes are
-	lock  *os.File // held while it lives
 	kept  *os.File // lock on a kept upper folder
 
-	anchor  *anchor
+	anchor  *session.Anchor
 	runtime *exec.Cmd
 	changes *os.Root // upper, reachable from outside the mount namespace too
 	made    []string // mount points that were made in upper
@@ -48,30 +44,30 @@ func (e *Engine) Run(ctx context.Context, spec runtime.Spec, stdio runtime.Stdio
 			err = cerr
 		}
 	}()
-	streams, err := openStreams(stdio)
+	streams, err := session.OpenStreams(stdio)
 	if err != nil {
 		return runtime.Result{}, engineError("opening standard streams", err)
 	}
-	signals := catchSignals()
-	defer signals.stop()
-	err = onThread(func() error { return s.start(binary, spec, streams) })
-	streams.release()
+	signals := session.CatchSignals()
+	defer signals.Stop()
+	err = session.OnThread(func() error { return s.start(binary, spec, streams) })
+	streams.Release()
 	if err != nil {
-		streams.close()
+		streams.Close()
 		return runtime.Result{}, engineError("starting "+spec.Name, err)
 	}
-	stop := context.AfterFunc(ctx, s.anchor.end)
+	stop := context.AfterFunc(ctx, s.anchor.End)
 	defer stop()
 	res.ExitCode, err = s.wait(spec.Terminal, signals)
-	s.anchor.wait()
-	streams.close()
+	s.anchor.Wait()
+	streams.Close()
 	if ctx.Err() != nil {
 		return res, context.Cause(ctx)
 	}
 	if err != nil {
 		return res, err
 	}
-	res.Changed, err = s.changed()
+	res.Changed, err = session.Changed(s.changes.FS(), s.made)
 	res.Notes = s.notes
 	return res, err
 }
@@ -84,41 +80,44 @@ func engineError(op string, err error) error {
 	return &runtime.Error{Op: op, Code: runtime.CodeEngine, Err: err}
 }
 
-// newSession makes the session's folder. Its lock file exists and is locked before
-// the folder does, so that Sweep never meets a living session without a lock.
-func newSession(spec runtime.Spec) (s *session, err error) {
-	s = &session{id: prefix + strings.ToLower(rand.Text()[:16])}
-	s.dir = filepath.Join(spec.Scratch, s.id)
-	s.root = filepath.Join(s.dir, "root")
-	if s.lock, err = takeLock(s.dir + lockSuffix); err != nil {
+func newSession(spec runtime.Spec) (*running, error) {
+	folder, err := session.NewFolder(spec.Scratch, "root", "empty", "files")
+	if err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			s.clear()
-		}
-	}()
-	for _, dir := range []string{s.dir, s.root, s.path("empty"), s.path("files")} {
-		if err := os.Mkdir(dir, 0o700); err != nil {
-			return nil, err
-		}
+	s := &running{Folder: folder, root: folder.Path("root")}
+	if spec.Upper == "" {
+		return s, nil
 	}
-	if spec.Upper != "" {
-		s.kept, err = takeLock(filepath.Join(spec.Upper, "lock"))
-		if err == unix.EWOULDBLOCK {
-			err = &runtime.Error{Op: "entering the session kept in " + spec.Upper, Code: runtime.CodeEngine,
-				Err: fmt.Errorf("it is running already"), Remedy: "end it first, or start one under another name"}
-		}
+	if s.kept, err = session.TakeLock(filepath.Join(spec.Upper, "lock")); err == nil {
+		return s, nil
 	}
-	return s, err
+	if err == unix.EWOULDBLOCK {
+		err = &runtime.Error{Op: "entering the session kept in " + spec.Upper, Code: runtime.CodeEngine,
+			Err: fmt.Errorf("it is running already"), Remedy: "end it first, or start one under another name"}
+	}
+	s.clear()
+	return nil, err
 }
 
-func (s *session) path(name string) string { return filepath.Join(s.dir, name) }
+// clear removes all that the session had. Its processes are gone.
+func (s *running) clear() error {
+	if s.anchor != nil {
+		s.anchor.Wait()
+	}
+	if s.changes != nil {
+		s.changes.Close()
+	}
+	if s.kept != nil {
+		s.kept.Close()
+	}
+	return s.Remove(removeCgroup)
+}
 
 // start mounts the root and starts the runtime from the calling thread, which must
 // not be used for anything else afterwards.
-func (s *session) start(binary string, spec runtime.Spec, std *streams) error {
-	if err := enterNamespace(); err != nil {
+func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) error {
+	if err := session.PrivateMounts(); err != nil {
 		return err
 	}
 	if err := trimCgroups(); err != nil {
@@ -132,7 +131,7 @@ func (s *session) start(binary string, spec runtime.Spec, std *streams) error {
 	if s.changes, err = os.OpenRoot(s.upper); err != nil {
 		return err
 	}
-	if spec, err = runtime.WriteFiles(spec, s.path("files")); err != nil {
+	if spec, err = runtime.WriteFiles(spec, s.Path("files")); err != nil {
 		return err
 	}
 	if spec, s.made, err = runtime.MountPoints(spec, s.root); err != nil {
@@ -141,11 +140,11 @@ func (s *session) start(binary string, spec runtime.Spec, std *streams) error {
 	if err := runtime.Lookup(spec, s.root); err != nil {
 		return err
 	}
-	if s.anchor, err = newAnchor(s.path("empty")); err != nil {
+	if s.anchor, err = session.NewAnchor(s.Path("empty")); err != nil {
 		return err
 	}
-	at := runtime.Placement{Root: s.root, PID: s.anchor.namespace(), Cgroup: "/" + s.id}
-	if size, err := unix.IoctlGetWinsize(int(std.in.Fd()), unix.TIOCGWINSZ); err == nil {
+	at := runtime.Placement{Root: s.root, PID: s.anchor.Namespace(), Cgroup: "/" + s.ID}
+	if size, err := unix.IoctlGetWinsize(int(std.In.Fd()), unix.TIOCGWINSZ); err == nil {
 		at.Rows, at.Columns = uint(size.Row), uint(size.Col)
 	}
 	config, err := runtime.OCI(spec, at)
@@ -156,29 +155,29 @@ func (s *session) start(binary string, spec runtime.Spec, std *streams) error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(s.path("config.json"), data, 0o600); err != nil {
+	if err := os.WriteFile(s.Path("config.json"), data, 0o600); err != nil {
 		return err
 	}
-	args := []string{"--root", s.path("state"), "--log", s.path("log"), "--log-format", "json",
-		"run", "--bundle", s.dir}
+	args := []string{"--root", s.Path("state"), "--log", s.Path("log"), "--log-format", "json",
+		"run", "--bundle", s.Dir}
 	if !spec.Terminal {
 		// Detached, the command has the given streams themselves, not copies of what
 		// goes through them, and no process but this one stands above it.
-		args = append(args, "--detach", "--pid-file", s.path("pid"))
+		args = append(args, "--detach", "--pid-file", s.Path("pid"))
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 			return fmt.Errorf("becoming the parent of orphans: %w", err)
 		}
 	}
-	s.runtime = exec.Command(binary, append(args, s.id)...)
+	s.runtime = exec.Command(binary, append(args, s.ID)...)
 	s.runtime.Env = []string{"PATH=" + os.Getenv("PATH")}
-	s.runtime.Stdin, s.runtime.Stdout, s.runtime.Stderr = std.in, std.out, std.err
+	s.runtime.Stdin, s.runtime.Stdout, s.runtime.Stderr = std.In, std.Out, std.Err
 	return s.runtime.Start()
 }
 
 // wait waits for the command, forwarding signals to it, and returns its exit code.
-func (s *session) wait(terminal bool, signals *signals) (int, error) {
+func (s *running) wait(terminal bool, signals *session.Signals) (int, error) {
 	if terminal {
-		signals.forward(s.runtime.Process, graceTerminal, s.anchor.end)
+		signals.Forward(func(sig os.Signal) { s.runtime.Process.Signal(sig) }, session.GraceTerminal, s.anchor.End)
 		err := s.runtime.Wait()
 		if err != nil && s.runtime.ProcessState.ExitCode() == 1 {
 			err = s.failure()
@@ -193,7 +192,7 @@ func (s *session) wait(terminal bool, signals *signals) (int, error) {
 		}
 		return runtime.CodeEngine, engineError("running "+s.runtime.Path, err)
 	}
-	text, err := os.ReadFile(s.path("pid"))
+	text, err := os.ReadFile(s.Path("pid"))
 	if err != nil {
 		return runtime.CodeEngine, engineError("reading the command's process id", err)
 	}
@@ -205,7 +204,7 @@ func (s *session) wait(terminal bool, signals *signals) (int, error) {
 	if err != nil {
 		return runtime.CodeEngine, engineError("finding the command", err)
 	}
-	signals.forward(command, grace, s.anchor.end)
+	signals.Forward(func(sig os.Signal) { command.Signal(sig) }, session.Grace, s.anchor.End)
 	state, err := command.Wait()
 	if err != nil {
 		return runtime.CodeEngine, engineError("waiting for the command", err)
@@ -222,24 +221,4 @@ func exitCode(state *os.ProcessState) int {
 		return 128 + int(status.Signal())
 	}
 	return state.ExitCode()
-}
-
-// onThread calls f on a thread that ends with it: threads can't leave a mount
-// namespace. It is never the main one, whose end would be no end.
-func onThread(f func() error) error {
-	result := make(chan error)
-	var run func()
-	run = func() {
-		goruntime.LockOSThread()
-		if unix.Gettid() == os.Getpid() {
-			done := make(chan struct{})
-			go func() { defer close(done); run() }()
-			<-done
-			goruntime.UnlockOSThread()
-			return
-		}
-		result <- f()
-	}
-	go run()
-	return <-result
 }

@@ -1,4 +1,4 @@
-package oci
+package session
 
 import (
 	"fmt"
@@ -13,21 +13,21 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// anchor is the first process of a session's PID namespace. It waits for the end
+// Anchor is the first process of a session's PID namespace. It waits for the end
 // of a pipe that only this process holds open; when this process closes it, or
 // dies in whatever way, the anchor exits and the kernel kills everything in the
 // namespace with it: pid_namespaces(7). Being the namespace's init it also reaps
 // orphans, and leaves the command the default actions of signals, which the
 // kernel denies to an init.
-type anchor struct {
+type Anchor struct {
 	pid  int
 	pipe *os.File // its end ends the session
 	gone bool
 }
 
-// newAnchor starts an anchor from the calling thread, in whose mount namespace it
+// NewAnchor starts an anchor from the calling thread, in whose mount namespace it
 // is locked into the empty folder dir.
-func newAnchor(dir string) (*anchor, error) {
+func NewAnchor(dir string) (*Anchor, error) {
 	path, err := unix.BytePtrFromString(dir)
 	if err != nil {
 		return nil, err
@@ -43,22 +43,22 @@ func newAnchor(dir string) (*anchor, error) {
 		pipe.Close()
 		return nil, fmt.Errorf("making a PID namespace: %w", errno)
 	}
-	return &anchor{pid: int(pid), pipe: pipe}, nil
+	return &Anchor{pid: int(pid), pipe: pipe}, nil
 }
 
-// namespace is the path of the anchor's PID namespace.
-func (a *anchor) namespace() string { return fmt.Sprintf("/proc/%d/ns/pid", a.pid) }
+// Namespace is the path of the anchor's PID namespace.
+func (a *Anchor) Namespace() string { return fmt.Sprintf("/proc/%d/ns/pid", a.pid) }
 
-// end kills everything in the session. It may be called more than once.
-func (a *anchor) end() { a.pipe.Close() }
+// End kills everything in the session. It may be called more than once.
+func (a *Anchor) End() { a.pipe.Close() }
 
-// wait ends the session and returns when no process of it is left.
-func (a *anchor) wait() {
+// Wait ends the session and returns when no process of it is left.
+func (a *Anchor) Wait() {
 	if a.gone {
 		return
 	}
-	namespace, _ := os.Readlink(a.namespace())
-	a.end()
+	namespace, _ := os.Readlink(a.Namespace())
+	a.End()
 	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 5*time.Millisecond) {
 		if pid, err := unix.Wait4(a.pid, nil, unix.WNOHANG, nil); pid == a.pid || err == unix.ECHILD {
 			a.gone = true

@@ -1,0 +1,42 @@
+package oci
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"os"
+	"strings"
+
+	"github.com/stead-env/stead/runtime"
+)
+
+// failure is what the runtime logged about a session that it could not start, or
+// nil where it logged no error.
+func (s *running) failure() error {
+	f, err := os.Open(s.Path("log"))
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	text := ""
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		var entry struct{ Level, Msg string }
+		if json.Unmarshal(lines.Bytes(), &entry) == nil && (entry.Level == "error" || entry.Level == "fatal") {
+			text = entry.Msg
+		}
+	}
+	if text == "" {
+		return nil
+	}
+	code := runtime.CodeEngine
+	switch {
+	case strings.Contains(text, "executable file not found"), strings.Contains(text, "no such file or directory") &&
+		strings.Contains(text, "exec"):
+		code = runtime.CodeNotFound
+	case strings.Contains(text, "exec") && (strings.Contains(text, "permission denied") ||
+		strings.Contains(text, "exec format error")):
+		code = runtime.CodeNotExecutable
+	}
+	return &runtime.Error{Op: "starting the command", Code: code, Err: errors.New(text)}
+}

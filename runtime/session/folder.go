@@ -1,0 +1,150 @@
+// Package session is what every engine's session has on this machine: a folder
+// with a lock, an anchor whose end is the end of all its processes, signals and
+// streams. It knows no OCI runtime and mounts nothing of a session.
+package session
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A session is a folder of this prefix and a lock file beside it.
+const (
+	Prefix     = "stead-session-"
+	lockSuffix = ".lock"
+)
+
+// Folder is a session's own folder. The session's name on this machine is the
+// folder's: that of its cgroup or container too.
+type Folder struct {
+	ID   string
+	Dir  string
+	lock *os.File // held while the session lives
+}
+
+// NewFolder makes a folder in scratch, with subfolders of those names. Its lock
+// file exists and is locked before the folder does, so that Sweep never meets a
+// living session without a lock.
+func NewFolder(scratch string, subfolders ...string) (*Folder, error) {
+	f := &Folder{ID: Prefix + strings.ToLower(rand.Text()[:16])}
+	f.Dir = filepath.Join(scratch, f.ID)
+	var err error
+	if f.lock, err = TakeLock(f.Dir + lockSuffix); err != nil {
+		return nil, err
+	}
+	for _, name := range append([]string{""}, subfolders...) {
+		if err := os.Mkdir(f.Path(name), 0o700); err != nil {
+			return nil, errors.Join(err, f.Remove(nil))
+		}
+	}
+	return f, nil
+}
+
+// Path is the path of a file in the folder.
+func (f *Folder) Path(name string) string { return filepath.Join(f.Dir, name) }
+
+// Remove removes the folder, and by clear, which may be nil, what the engine has
+// elsewhere under the session's name. Its processes are gone.
+func (f *Folder) Remove(clear func(id string) error) error {
+	defer f.lock.Close()
+	return remove(f.Dir, clear)
+}
+
+// remove clears a session of which the lock is held.
+func remove(dir string, clear func(id string) error) error {
+	var err error
+	if clear != nil {
+		err = clear(filepath.Base(dir))
+	}
+	if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
+		return fmt.Errorf("clearing the session %s: %w", dir, err)
+	}
+	return os.Remove(dir + lockSuffix)
+}
+
+// Sweep removes the folders in scratch of sessions whose process is gone.
+func Sweep(ctx context.Context, scratch string, clear func(id string) error) error {
+	entries, err := os.ReadDir(scratch)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	var errs []error
+	for _, entry := range entries {
+		name := entry.Name()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if !strings.HasPrefix(name, Prefix) || !strings.HasSuffix(name, lockSuffix) {
+			continue
+		}
+		path := filepath.Join(scratch, name)
+		lock, err := TakeLock(path)
+		if err != nil {
+			continue // it lives
+		}
+		errs = append(errs, remove(strings.TrimSuffix(path, lockSuffix), clear))
+		lock.Close()
+	}
+	return errors.Join(errs...)
+}
+
+// TakeLock makes and locks a file, or returns EWOULDBLOCK where another process
+// has it. A file that was removed before it was locked is made again.
+func TakeLock(path string) (*os.File, error) {
+	for {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			f.Close()
+			return nil, err
+		}
+		ours, err := f.Stat()
+		if err != nil {
+			f.Close()
+			return nil, err
+		}
+		if there, err := os.Stat(path); err == nil && os.SameFile(ours, there) {
+			return f, nil
+		}
+		f.Close()
+	}
+}
+
+// Changed counts the files in the folder of a session's changes, and the
+// whiteouts for those it removed. Below the paths in made, which became mount
+// points, nothing is counted.
+func Changed(upper fs.FS, made []string) (int, error) {
+	points := map[string]bool{}
+	for _, p := range made {
+		points[p] = true
+	}
+	n := 0
+	err := fs.WalkDir(upper, ".", func(p string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case points[p] && d.IsDir():
+			return fs.SkipDir
+		case !d.IsDir() && !points[p]:
+			n++
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("counting what the session changed: %w", err)
+	}
+	return n, nil
+}
