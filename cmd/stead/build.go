@@ -14,6 +14,7 @@ import (
 type buildFlags struct {
 	locked, keepGoing, failFast, asJSON, quiet bool
 	jobs                                       int
+	engine                                     string
 }
 
 func newBuild(g *globals) *cobra.Command {
@@ -42,6 +43,7 @@ func newBuild(g *globals) *cobra.Command {
 	flags.IntVarP(&f.jobs, "jobs", "j", 1, "targets to build at once")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "show nothing of what the commands write")
 	flags.BoolVar(&f.asJSON, "json", false, "answer as JSON")
+	engineFlag(flags, &f.engine)
 	cmd.MarkFlagsMutuallyExclusive("keep-going", "fail-fast")
 	return cmd
 }
@@ -52,11 +54,14 @@ func runBuild(ctx context.Context, g *globals, f buildFlags, args, command []str
 		return err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
+	if _, err := namedEngine(f.engine); err != nil {
+		return err
+	}
 	releases, err := w.releases(args, f.locked)
 	if err != nil {
 		return err
 	}
-	engine, err := newEngine(ctx)
+	engine, err := newEngine(ctx, f.engine)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 type sessionFlags struct {
 	asRoot, locked bool
 	home, network  string
+	engine         string
 	mounts         []string
 	env            []string
 }
@@ -31,6 +32,7 @@ func (f *sessionFlags) add(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.mounts, "mount", nil, "show a folder of this machine inside: SOURCE[:TARGET][:ro]")
 	flags.StringArrayVar(&f.env, "env", nil, "set a variable inside: NAME=VALUE, or NAME for this machine's value")
 	flags.BoolVar(&f.locked, "locked", false, "fail where stead.lock doesn't match, and don't change it")
+	engineFlag(flags, &f.engine)
 }
 
 func newEnter(g *globals) *cobra.Command {
@@ -104,7 +106,7 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 		return notStarted(g, err)
 	}
 	defer w.close() //nolint:errcheck // the command's exit code counts
-	engine, err := newEngine(ctx)
+	engine, err := newEngine(ctx, f.engine)
 	if err != nil {
 		return notStarted(g, err)
 	}
