@@ -172,6 +172,22 @@ func (s *suite) isolation(t *testing.T) {
 	}
 }
 
+// otherRoot looks at the twin of the root from inside: what a session of one writes,
+// none of the other sees.
+func (s *suite) otherRoot(t *testing.T) {
+	spoil := s.spec("bash", "-c", "echo spoilt >>/etc/plain; chmod 600 /etc/linked; echo spoilt >/bin/true; rm /bin/ls; echo mine >/etc/new; sleep 0.2")
+	look := s.spec("bash", "-c", "sleep 0.1; true && ls /etc/plain && cat /etc/plain && stat -c %a /etc/linked && [ ! -e /etc/new ]")
+	look.Root, look.Identity, look.Name = s.other, "sha256:"+strings.Repeat("0", 64), "globex@1"
+	var wg sync.WaitGroup
+	wg.Go(func() { s.output(t, spoil) })
+	for range 2 { // beside the one that writes, and after it
+		if stdout, stderr, res := s.output(t, look); stdout != "/etc/plain\nplain\n644\n" || res.ExitCode != 0 {
+			t.Errorf("another env sees %q, exit code %d\n%s", stdout, res.ExitCode, stderr)
+		}
+		wg.Wait()
+	}
+}
+
 func (s *suite) keptUpper(t *testing.T) {
 	spec := s.spec()
 	spec.Upper = t.TempDir()

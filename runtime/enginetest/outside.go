@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -117,6 +118,45 @@ func (s *suite) killed(t *testing.T) {
 			cmd.Wait()
 		}
 	}
+	noProcess(t, s.scratch)
+	must(t, s.engine.Sweep(t.Context(), s.scratch))
+	before.nothingLeft(t, s.scratch)
+}
+
+// many starts sessions ten at a time and kills some of them at any moment of their
+// life: the ones that end leave nothing, and the next Sweep clears the others.
+func (s *suite) many(t *testing.T) {
+	before := look(t)
+	const sessions, kills = 100, 20
+	slots := make(chan struct{}, 10)
+	var wg sync.WaitGroup
+	for i := range sessions + kills {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			script := fmt.Sprintf("echo %d >/tmp/n; (setsid sleep 600 &); exit %d", i, i%100)
+			if i%6 == 5 { // every sixth of 120
+				script = "trap '' HUP TERM INT; echo x >/tmp/x; (setsid sleep 600 &); while :; do sleep 600; done"
+			}
+			cmd := helper(t, s.spec("bash", "-c", script))
+			var errs bytes.Buffer
+			cmd.Stderr = &errs
+			if err := cmd.Start(); err != nil {
+				t.Error(err)
+				return
+			}
+			if i%6 == 5 {
+				time.Sleep(time.Duration(i) * 3 * time.Millisecond)
+				cmd.Process.Kill()
+				cmd.Wait()
+				return
+			}
+			if c := code(cmd.Wait()); c != i%100 {
+				t.Errorf("session %d: exit code %d\n%s", i, c, errs.String())
+			}
+		})
+	}
+	wg.Wait()
 	noProcess(t, s.scratch)
 	must(t, s.engine.Sweep(t.Context(), s.scratch))
 	before.nothingLeft(t, s.scratch)

@@ -5,6 +5,7 @@ package enginetest
 
 import (
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,6 +50,27 @@ func Root(t testing.TB) string {
 		copyFile(t, lib, filepath.Join(root, lib))
 	}
 	return root
+}
+
+// twin makes a second root of hard links to the files of the first, as envs that
+// share packages have them.
+func twin(t testing.TB, root string) string {
+	t.Helper()
+	other := filepath.Join(t.TempDir(), "root")
+	must(t, filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		to := filepath.Join(other, strings.TrimPrefix(path, root))
+		if !d.IsDir() {
+			return os.Link(path, to)
+		}
+		info, err := d.Info()
+		must(t, err)
+		must(t, os.MkdirAll(to, 0o755))
+		return os.Chmod(to, info.Mode())
+	}))
+	return other
 }
 
 // libraries are the shared objects that ldd(1) names for a program.

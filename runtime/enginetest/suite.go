@@ -22,6 +22,7 @@ type suite struct {
 	engine  runtime.Engine
 	options Options
 	root    string
+	other   string // shares the files of root
 	scratch string
 }
 
@@ -31,7 +32,8 @@ func Run(t *testing.T, engine runtime.Engine, options Options) {
 		t.Fatalf("the engine can't run here: %v", err)
 	}
 	s := &suite{engine: engine, options: options, root: Root(t), scratch: t.TempDir()}
-	before := manifest(t, s.root)
+	s.other = twin(t, s.root)
+	before := manifest(t, s.root) + manifest(t, s.other)
 	state := look(t)
 	for _, test := range []struct {
 		name string
@@ -44,19 +46,21 @@ func Run(t *testing.T, engine runtime.Engine, options Options) {
 		{"links", s.links},
 		{"network", s.network},
 		{"isolation", s.isolation},
+		{"other root", s.otherRoot},
 		{"kept upper", s.keptUpper},
 		{"at once", s.atOnce},
 		{"stragglers", s.stragglers},
 		{"cancel", s.cancel},
 		{"signals", s.signals},
 		{"killed", s.killed},
+		{"many", s.many},
 		{"terminal", s.terminal},
 		{"hang-up", s.hangup},
 	} {
 		t.Run(test.name, test.run)
 	}
-	if after := manifest(t, s.root); after != before {
-		t.Errorf("the root filesystem was written to:\n%s", differ(before, after))
+	if after := manifest(t, s.root) + manifest(t, s.other); after != before {
+		t.Errorf("a root filesystem was written to:\n%s", differ(before, after))
 	}
 	state.nothingLeft(t, s.scratch)
 }
