@@ -162,87 +162,43 @@ func (s *suite) many(t *testing.T) {
 	before.nothingLeft(t, s.scratch)
 }
 
-// terminal is a session that a test types into.
-type terminal struct {
-	t      *testing.T
-	cmd    *exec.Cmd
-	master *os.File
-	seen   bytes.Buffer
-}
-
-func (s *suite) open(t *testing.T, args ...string) *terminal {
+func (s *suite) open(t *testing.T, args ...string) *Terminal {
 	t.Helper()
 	spec := s.spec(args...)
 	spec.Terminal = true
 	spec.Env = append(spec.Env, "TERM=dumb", "PS1=> ")
-	term := &terminal{t: t, cmd: helper(t, spec)}
-	var err error
-	term.master, err = pty.StartWithSize(term.cmd, &pty.Winsize{Rows: 33, Cols: 111})
-	must(t, err)
-	// A pty isn't read with a deadline: a session that hangs is killed instead.
-	guard := time.AfterFunc(20*time.Second, func() { term.cmd.Process.Kill() })
-	t.Cleanup(func() { guard.Stop() })
-	return term
-}
-
-// expect reads until text comes.
-func (term *terminal) expect(text string) {
-	term.t.Helper()
-	buf := make([]byte, 4096)
-	for !strings.Contains(term.seen.String(), text) {
-		n, err := term.master.Read(buf)
-		term.seen.Write(buf[:n])
-		if err != nil {
-			term.t.Fatalf("waiting for %q: %v; the terminal shows %q", text, err, term.seen.String())
-		}
-	}
-	term.seen.Reset()
-}
-
-func (term *terminal) write(text string) {
-	term.t.Helper()
-	_, err := term.master.WriteString(text)
-	must(term.t, err)
-}
-
-func (term *terminal) exit(want int) {
-	term.t.Helper()
-	go io.Copy(io.Discard, term.master)
-	if c := code(term.cmd.Wait()); c != want {
-		term.t.Errorf("exit code %d, want %d", c, want)
-	}
-	term.master.Close()
+	return StartTerminal(t, helper(t, spec), 33, 111)
 }
 
 func (s *suite) terminal(t *testing.T) {
 	term := s.open(t, "bash", "-c", `trap 'stty size' WINCH; trap 'exit 99' INT; [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && stty size; while :; do sleep 0.02; done`)
-	term.expect("33 111")
-	must(t, pty.Setsize(term.master, &pty.Winsize{Rows: 44, Cols: 99}))
-	term.expect("44 99")
-	term.write("\x03")
-	term.exit(99)
+	term.Expect("33 111")
+	must(t, pty.Setsize(term.Master, &pty.Winsize{Rows: 44, Cols: 99}))
+	term.Expect("44 99")
+	term.Write("\x03")
+	term.Exit(99)
 
 	term = s.open(t, "bash", "-c", "echo up; exec sleep 600")
-	term.expect("up")
-	term.write("\x03")
-	term.exit(130)
+	term.Expect("up")
+	term.Write("\x03")
+	term.Exit(130)
 
 	term = s.open(t, "bash", "--norc", "-i")
-	term.expect("> ")
-	term.write("sleep 600\n")
+	term.Expect("> ")
+	term.Write("sleep 600\n")
 	time.Sleep(100 * time.Millisecond)
-	term.write("\x1a")
-	term.expect("Stopped")
-	term.write("jobs\n")
-	term.expect("Stopped")
-	term.write("kill %1; exit 5\n")
+	term.Write("\x1a")
+	term.Expect("Stopped")
+	term.Write("jobs\n")
+	term.Expect("Stopped")
+	term.Write("kill %1; exit 5\n")
 	time.Sleep(100 * time.Millisecond)
-	term.write("exit 5\n")
-	term.exit(5)
+	term.Write("exit 5\n")
+	term.Exit(5)
 
 	term = s.open(t, "nosuch")
-	term.expect("no such command")
-	term.exit(127)
+	term.Expect("no such command")
+	term.Exit(127)
 }
 
 func (s *suite) hangup(t *testing.T) {
@@ -251,14 +207,14 @@ func (s *suite) hangup(t *testing.T) {
 		"echo up; exec sleep 600", "trap '' HUP TERM INT; (setsid sleep 600 &); sleep 600 & echo up; while :; do sleep 600; done",
 	} {
 		term := s.open(t, "bash", "-c", script)
-		term.expect("up")
-		term.master.Close()
-		term.cmd.Wait()
+		term.Expect("up")
+		term.Master.Close()
+		term.Cmd.Wait()
 	}
 	term := s.open(t, "bash", "--norc", "-i")
-	term.expect("> ")
-	must(t, term.cmd.Process.Signal(syscall.SIGTERM))
-	term.cmd.Wait()
-	term.master.Close()
+	term.Expect("> ")
+	must(t, term.Cmd.Process.Signal(syscall.SIGTERM))
+	term.Cmd.Wait()
+	term.Master.Close()
 	before.nothingLeft(t, s.scratch)
 }
