@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -22,6 +23,7 @@ type BuildOptions struct {
 	KeepGoing bool     // build the other targets when one fails
 	AtOnce    int      // targets built at once; 0 for one
 	Output    io.Writer
+	User      UserConfig
 }
 
 // Built is a target that was built.
@@ -123,7 +125,7 @@ func BuildAll(ctx context.Context, cfg Config, engine runtime.Engine, p *Project
 // BuildOne builds the project for one release, in the target's view of it, and
 // brings the artifacts to dist/TARGET.
 func BuildOne(ctx context.Context, cfg Config, engine runtime.Engine, p *Project, rel Release, opts BuildOptions) (b *Built, err error) {
-	build, tools, env := p.Config.For(rel.Target)
+	build, tools, _ := p.Config.For(rel.Target)
 	if len(opts.Command) > 0 {
 		build.Command = opts.Command
 	}
@@ -158,17 +160,14 @@ func BuildOne(ctx context.Context, cfg Config, engine runtime.Engine, p *Project
 		return nil, fmt.Errorf("building for %s: %w", rel.Target, err)
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
-	run := builder{cfg: cfg, engine: engine, project: p, view: view, env: map[string]string{},
+	run := builder{cfg: cfg, engine: engine, project: p, view: view, settings: buildSettings(p, rel.Target, opts.User), agent: opts.User.SSHAgent,
 		made: Made{Release: rel, Root: root.Path, Identity: root.Identity, Host: root.Header.Host}, log: log, out: log}
 	if opts.Output != nil {
 		run.out = &both{log, opts.Output}
 	}
-	for name, value := range env {
-		run.env[name] = value
-	}
 	list := Artifacts{Target: rel.Target, Release: rel.Number, Lock: root.Identity, Revision: revision(ctx, p.Dir),
 		Artifacts: []Artifact{}}
-	run.env["STEAD_REVISION"] = list.Revision
+	run.settings.Variables["STEAD_REVISION"] = list.Revision
 	if err := run.commands(ctx, build); err != nil {
 		return nil, err
 	}
@@ -203,14 +202,24 @@ func (b *builder) artifacts(ctx context.Context, list Artifacts, patterns []stri
 
 // builder runs the commands of one build.
 type builder struct {
-	cfg     Config
-	engine  runtime.Engine
-	project *Project
-	view    *View
-	made    Made
-	env     map[string]string
-	log     *os.File
-	out     io.Writer
+	cfg      Config
+	engine   runtime.Engine
+	project  *Project
+	view     *View
+	made     Made
+	settings Settings
+	agent    bool // the commands that have the network may use the ssh agent
+	log      *os.File
+	out      io.Writer
+}
+
+// buildSettings are what commands of a build have of the project's [env]: what is
+// for people, a home, a display, being root, they don't. Of the user's there is only
+// what reaching the network takes: what is built must not depend on who builds it.
+func buildSettings(p *Project, target string, user UserConfig) Settings {
+	s := p.Settings(target, UserConfig{Env: Settings{Certificates: user.Env.Certificates}}, Settings{})
+	s.Root, s.Display, s.Home = nil, nil, ""
+	return s
 }
 
 // commands runs fetch, with the network, and then command, without.
@@ -226,8 +235,9 @@ func (r *builder) commands(ctx context.Context, build Build) error {
 		if len(step.command) == 0 {
 			continue
 		}
-		spec, err := SessionSpec(ctx, r.cfg.Store, r.made, r.project, SessionOptions{Command: step.command,
-			Network: step.network, Mounts: caches, Env: r.env, homeDir: r.view.Home, source: r.view.Dir})
+		opts := SessionOptions{Settings: r.settings, SSHAgent: r.agent, Command: step.command, homeDir: r.view.Home, source: r.view.Dir}
+		opts.Network, opts.Mounts = step.network, slices.Concat(r.settings.Mounts, caches)
+		spec, err := SessionSpec(ctx, r.cfg.Store, r.made, r.project, opts)
 		if err != nil {
 			return err
 		}
@@ -254,8 +264,8 @@ func (r *builder) commands(ctx context.Context, build Build) error {
 
 // caches are mounts for the folders that stead.toml keeps between builds. Those in
 // the home folder are kept with it.
-func (r *builder) caches(dirs []string) ([]runtime.Mount, error) {
-	var mounts []runtime.Mount
+func (r *builder) caches(dirs []string) ([]Mount, error) {
+	var mounts []Mount
 	for _, dir := range dirs {
 		if strings.HasPrefix(dir, "~/") {
 			continue
@@ -267,7 +277,7 @@ func (r *builder) caches(dirs []string) ([]runtime.Mount, error) {
 		if err := os.MkdirAll(source, 0o755); err != nil {
 			return nil, fmt.Errorf("making cache %s: %w", dir, err)
 		}
-		mounts = append(mounts, runtime.Mount{Source: source, Target: path.Clean(dir)})
+		mounts = append(mounts, Mount{Mount: runtime.Mount{Source: source, Target: path.Clean(dir)}})
 	}
 	return mounts, nil
 }

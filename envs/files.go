@@ -67,6 +67,14 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("reading %s: %s", at, e.Text)
 }
 
+// Hint says where environment variables are set, which once were all of [env].
+func (e *SyntaxError) Hint() string {
+	if in := strings.Split(e.Key, "."); len(in) > 1 && in[len(in)-2] == "env" {
+		return "environment variables are set in [" + strings.Join(in[:len(in)-1], ".") + ".variables]"
+	}
+	return ""
+}
+
 // decodeFile reads a TOML file into v. A key that v has no place for is a
 // *SyntaxError: a misspelt one must not pass for an absent one.
 func decodeFile(path string, v any) error {

@@ -5,10 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -35,7 +33,7 @@ type ProjectConfig struct {
 	Fleet   string                   `toml:"fleet"`   // relative to the project
 	Targets []string                 `toml:"targets"` // acme, globex:next, initech@2
 	Tools   []string                 `toml:"tools"`
-	Env     map[string]string        `toml:"env"`
+	Env     Settings                 `toml:"env"`
 	Build   Build                    `toml:"build"`
 	Target  map[string]TargetProject `toml:"target"`
 }
@@ -51,15 +49,15 @@ type Build struct {
 
 // TargetProject is what differs for one target; what is absent is the project's.
 type TargetProject struct {
-	Tools []string          `toml:"tools"`
-	Env   map[string]string `toml:"env"`
+	Tools []string `toml:"tools"`
+	Env   Settings `toml:"env"`
 	Build
 }
 
 // For is how the project is built for a target: the project's [build] with what
-// [target.NAME] replaces, the tools, and the environment variables.
-func (c ProjectConfig) For(target string) (b Build, tools []string, env map[string]string) {
-	b, tools, env = c.Build, c.Tools, maps.Clone(c.Env)
+// [target.NAME] replaces, the tools, and what its sessions have.
+func (c ProjectConfig) For(target string) (b Build, tools []string, env Settings) {
+	b, tools, env = c.Build, c.Tools, c.Env
 	t, ok := c.Target[target]
 	if !ok {
 		return b, tools, env
@@ -75,11 +73,7 @@ func (c ProjectConfig) For(target string) (b Build, tools []string, env map[stri
 	replace(&b.Caches, t.Caches)
 	replace(&b.Trial, t.Trial)
 	replace(&tools, t.Tools)
-	if env == nil {
-		env = map[string]string{}
-	}
-	maps.Copy(env, t.Env)
-	return b, tools, env
+	return b, tools, t.Env.replace(env)
 }
 
 // OpenProject finds the project around dir: the nearest folder upward with a
@@ -115,12 +109,13 @@ func upward(dir, name string) (string, bool) {
 	}
 }
 
-// envName is a name that a shell can use, as POSIX has it.
-var envName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-
 func (p *Project) read() error {
 	path := filepath.Join(p.Dir, ProjectFile)
-	if err := decodeFile(path, &p.Config); err != nil {
+	text, err := readBounded(path, maxConfig)
+	if err != nil {
+		return err
+	}
+	if err := decodeText(path, text, &p.Config); err != nil {
 		return err
 	}
 	bad := func(err error) error { return fmt.Errorf("reading %s: %w", path, err) }
@@ -135,19 +130,17 @@ func (p *Project) read() error {
 		}
 		seen[ref.Target] = true
 	}
-	envs := []map[string]string{p.Config.Env}
+	if err := p.Config.Env.settle(path, string(text), toml.Key{"env"}, p.Dir); err != nil {
+		return err
+	}
 	for name, t := range p.Config.Target {
 		if err := CheckName(name); err != nil {
 			return bad(err)
 		}
-		envs = append(envs, t.Env)
-	}
-	for _, env := range envs {
-		for name, value := range env {
-			if !envName.MatchString(name) || strings.ContainsRune(value, 0) {
-				return bad(fmt.Errorf("env has %q, which can't be an environment variable", name))
-			}
+		if err := t.Env.settle(path, string(text), toml.Key{"target", name, "env"}, p.Dir); err != nil {
+			return err
 		}
+		p.Config.Target[name] = t
 	}
 	return nil
 }

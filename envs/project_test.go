@@ -28,6 +28,10 @@ fleet = "../fleet"
 targets = ["acme", "globex:next"]
 tools = ["gcc"]
 [env]
+network = "none"
+mounts = ["data:/data:ro", "~/.m2"]
+devices = ["/dev/kvm"]
+[env.variables]
 A = "1"
 B = "1"
 [build]
@@ -36,17 +40,21 @@ artifacts = ["build/app"]
 [target.globex]
 tools = []
 command = ["scl", "make"]
-env = { B = "2" }
+[target.globex.env]
+root = true
+mounts = []
+variables = { B = "2" }
 `)
 	b, tools, env := p.Config.For("acme")
-	if !reflect.DeepEqual(b.Command, []string{"make"}) || len(tools) != 1 || env["B"] != "1" {
+	if !reflect.DeepEqual(b.Command, []string{"make"}) || len(tools) != 1 || env.Variables["B"] != "1" {
 		t.Errorf("acme: got %v %v %v", b, tools, env)
 	}
 	b, tools, env = p.Config.For("globex")
 	if !reflect.DeepEqual(b, Build{Command: []string{"scl", "make"}, Artifacts: []string{"build/app"}}) {
 		t.Errorf("globex: got %+v", b)
 	}
-	if len(tools) != 0 || env["A"] != "1" || env["B"] != "2" {
+	if len(tools) != 0 || env.Variables["A"] != "1" || env.Variables["B"] != "2" || env.Network != "none" || !isSet(env.Root) ||
+		len(env.Mounts) != 0 || len(env.Devices) != 1 {
 		t.Errorf("globex: got %v %v", tools, env)
 	}
 	f, err := p.Fleet()
@@ -61,7 +69,16 @@ func TestProjectMistakes(t *testing.T) {
 		"targets = [\n":                          "stead.toml:",
 		"targets = [\"a b\"]\n":                  "bad target name",
 		"targets = [\"acme\", \"acme:next\"]\n":  "twice",
-		"[env]\n\"A=B\" = \"1\"\n":               "can't be an environment variable",
+		"[env.variables]\n\"A=B\" = \"1\"\n":     `stead.toml:1: env.variables has "A=B", which can't be an environment variable`,
+		"[env]\nA = \"1\"\n":                     `stead.toml:2: unknown key "env.A"`,
+		"[env]\nssh-agent = true\n":              `stead.toml:2: unknown key "env.ssh-agent"`,
+		"\n[env]\nnetwork = \"wifi\"\n":          `stead.toml:3: env.network is host or none, not "wifi"`,
+		"[target.acme.env]\nhome = \"sweet\"\n":  `stead.toml:2: target.acme.env.home is private, shared or none, not "sweet"`,
+		"[env]\nkernel = \"mine\"\n":             `env.kernel is own or target, not "mine"`,
+		"[env]\ncertificates = \"all\"\n":        `env.certificates is own or target, not "all"`,
+		"[env]\ndevices = [\"kvm\"]\n":           `env.devices has "kvm", which is no absolute path`,
+		"[env]\nmounts = [\"/a:b\"]\n":           "whose place inside is no absolute path",
+		"[env]\nmounts = [\"/a:/b:/c:ro\"]\n":    `which isn't SOURCE[:TARGET][:ro]`,
 		"[target.\"..\"]\ncommand = [\"true\"]":  "bad target name",
 		"targets = 1\n":                          "stead.toml",
 		"[build]\ncommand = \"make\"\n":          "stead.toml",

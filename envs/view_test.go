@@ -14,11 +14,12 @@ import (
 	"github.com/stead-env/stead/envs/store"
 )
 
-// tree makes files below dir: "path": content, "path/": a folder, "path@": a link.
+// tree makes files below dir: "path": content, "path/": a folder, "path@": a link,
+// "path*": a program.
 func tree(t testing.TB, dir string, files map[string]string) {
 	t.Helper()
 	for name, content := range files {
-		path := filepath.Join(dir, strings.TrimRight(name, "@"))
+		path := filepath.Join(dir, strings.TrimRight(name, "@*"))
 		var err error
 		switch {
 		case strings.HasSuffix(name, "/"):
@@ -26,7 +27,11 @@ func tree(t testing.TB, dir string, files map[string]string) {
 		case strings.HasSuffix(name, "@"):
 			err = errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.Symlink(content, path))
 		default:
-			err = errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), 0o644))
+			mode := fs.FileMode(0o644)
+			if strings.HasSuffix(name, "*") {
+				mode = 0o755
+			}
+			err = errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(content), mode))
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -80,6 +80,12 @@ func (in *inside) resolve(p string) (string, error) {
 	return done, nil
 }
 
+// Resolve is the path that p leads to in a root filesystem, for a process in it,
+// free of links. What isn't there stays as it is written.
+func Resolve(root, p string) (string, error) {
+	return (&inside{root: root}).resolve(p)
+}
+
 // make creates a mount point at p, a path inside that is free of links, and
 // returns the first path inside that it made, "" if all was there.
 func (in *inside) make(p string, folder bool) (string, error) {

@@ -47,6 +47,9 @@ type Spec struct {
 	Network  Network
 	Mounts   []Mount
 	Files    []File
+	// Devices are paths of device nodes of this machine, which the session has at the
+	// same place.
+	Devices []string
 }
 
 // Network is what a session sees of the network.

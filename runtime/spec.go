@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path"
@@ -18,6 +19,9 @@ type Placement struct {
 	// PID is the path of a PID namespace to join; "" makes one.
 	PID    string
 	Cgroup string // path of the session's cgroup
+	// BindDevices says that no device node can be made, as in a user namespace: this
+	// machine's own are mounted.
+	BindDevices bool
 	// Rows and Columns are the terminal's size at the start, where there is one.
 	Rows, Columns uint
 }
@@ -67,6 +71,9 @@ func OCI(spec Spec, at Placement) (*specs.Spec, error) {
 				Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}},
 			},
 		},
+	}
+	if err := addDevices(s, spec, at.BindDevices); err != nil {
+		return nil, err
 	}
 	if s.Linux.Seccomp, err = seccompFilter(s); err != nil {
 		return nil, fmt.Errorf("building the system call filter: %w", err)
@@ -149,6 +156,30 @@ func mounts(spec Spec) []specs.Mount {
 		list = append(list, specs.Mount{Destination: m.Target, Type: "bind", Source: m.Source, Options: options})
 	}
 	return list
+}
+
+// addDevices gives the session the devices of this machine that it asks for.
+func addDevices(s *specs.Spec, spec Spec, bind bool) error {
+	for _, name := range spec.Devices {
+		var st unix.Stat_t
+		if err := unix.Stat(name, &st); err != nil {
+			return &Error{Op: "showing device " + name, Code: CodeEngine, Err: err}
+		}
+		kind := map[uint32]string{unix.S_IFCHR: "c", unix.S_IFBLK: "b"}[st.Mode&unix.S_IFMT]
+		if kind == "" {
+			return &Error{Op: "showing device " + name, Code: CodeEngine, Err: errors.New("it is no device")}
+		}
+		if bind {
+			s.Mounts = append(s.Mounts, specs.Mount{Destination: name, Type: "bind", Source: name, Options: []string{"bind", "rprivate"}})
+			continue
+		}
+		major, minor, mode := int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev)), os.FileMode(st.Mode&0o777)
+		s.Linux.Devices = append(s.Linux.Devices,
+			specs.LinuxDevice{Path: name, Type: kind, Major: major, Minor: minor, FileMode: &mode, UID: &st.Uid, GID: &st.Gid})
+		s.Linux.Resources.Devices = append(s.Linux.Resources.Devices,
+			specs.LinuxDeviceCgroup{Allow: true, Type: kind, Major: &major, Minor: &minor, Access: "rwm"})
+	}
+	return nil
 }
 
 // readOnlyBind are the options of a read-only mount. Making mounts below a folder

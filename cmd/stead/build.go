@@ -68,7 +68,7 @@ func runBuild(ctx context.Context, g *globals, f buildFlags, args, command []str
 	if err := engine.Sweep(ctx, envs.ScratchDir(w.config.Store)); err != nil {
 		fmt.Fprintf(g.stderr, "clearing what a killed session left: %v\n", err)
 	}
-	opts := envs.BuildOptions{Command: command, KeepGoing: f.keepGoing, AtOnce: f.jobs}
+	opts := envs.BuildOptions{Command: command, KeepGoing: f.keepGoing, AtOnce: f.jobs, User: w.user}
 	if !f.quiet {
 		opts.Output = &aside{w.meter, g.stderr}
 	}

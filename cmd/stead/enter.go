@@ -16,25 +16,6 @@ import (
 	"github.com/stead-env/stead/runtime"
 )
 
-// sessionFlags are what enter and run have in common.
-type sessionFlags struct {
-	asRoot, locked bool
-	home, network  string
-	engine         string
-	mounts         []string
-	env            []string
-}
-
-func (f *sessionFlags) add(flags *pflag.FlagSet) {
-	flags.BoolVar(&f.asRoot, "root", false, "be root inside")
-	flags.StringVar(&f.home, "home", envs.HomePrivate, "home folder: private (one for each target), shared (your own) or none")
-	flags.StringVar(&f.network, "network", string(runtime.NetworkHost), "network: host or none")
-	flags.StringArrayVar(&f.mounts, "mount", nil, "show a folder of this machine inside: SOURCE[:TARGET][:ro]")
-	flags.StringArrayVar(&f.env, "env", nil, "set a variable inside: NAME=VALUE, or NAME for this machine's value")
-	flags.BoolVar(&f.locked, "locked", false, "fail where stead.lock doesn't match, and don't change it")
-	engineFlag(flags, &f.engine)
-}
-
 func newEnter(g *globals) *cobra.Command {
 	var f sessionFlags
 	cmd := &cobra.Command{
@@ -153,20 +134,10 @@ func notStarted(g *globals, err error) error {
 }
 
 func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, target, command []string) (spec runtime.Spec, root *envs.Root, err error) {
-	network := runtime.Network(f.network)
-	if network != runtime.NetworkHost && network != runtime.NetworkNone {
-		return spec, nil, usagef("--network is host or none, not %q", f.network)
-	}
-	switch f.home {
-	case envs.HomePrivate, envs.HomeShared, envs.HomeNone:
-	default:
-		return spec, nil, usagef("--home is private, shared or none, not %q", f.home)
-	}
-	mounts, err := parseMounts(f.mounts)
+	flags, err := f.settings()
 	if err != nil {
 		return spec, nil, err
 	}
-	env := map[string]string{}
 	releases, err := w.releases(target, f.locked)
 	if err != nil {
 		return spec, nil, err
@@ -177,21 +148,6 @@ func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, ta
 			names = append(names, r.Target)
 		}
 		return spec, nil, usagef("the project has several targets, name one: %s", strings.Join(names, ", "))
-	}
-	if _, _, projectEnv := w.project.Config.For(releases[0].Target); projectEnv != nil {
-		env = projectEnv
-	}
-	for _, s := range f.env {
-		name, value, given := strings.Cut(s, "=")
-		if name == "" {
-			return spec, nil, usagef("--env %q has no name", s)
-		}
-		if !given {
-			if value, given = os.LookupEnv(name); !given {
-				continue
-			}
-		}
-		env[name] = value
 	}
 	if err := envs.CheckRuns(releases[0]); err != nil {
 		return spec, nil, err
@@ -208,36 +164,12 @@ func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, ta
 	}
 	spec, err = envs.SessionSpec(ctx, w.config.Store,
 		envs.Made{Release: releases[0], Root: root.Path, Identity: root.Identity, Host: root.Header.Host}, w.project,
-		envs.SessionOptions{Command: command, AsRoot: f.asRoot, Home: f.home, Network: network,
-			Terminal: isTerminal(os.Stdin) && isTerminal(g.stdout), Dir: dir, Mounts: mounts, Env: env})
+		envs.SessionOptions{Settings: w.project.Settings(releases[0].Target, w.user, flags), Command: command,
+			Terminal: isTerminal(os.Stdin) && isTerminal(g.stdout), Dir: dir, SSHAgent: w.user.SSHAgent})
 	return spec, root, err
 }
 
 func isTerminal(v any) bool {
 	f, ok := v.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
-}
-
-// parseMounts reads SOURCE[:TARGET][:ro].
-func parseMounts(list []string) ([]runtime.Mount, error) {
-	var mounts []runtime.Mount
-	for _, s := range list {
-		rest, readOnly := strings.CutSuffix(s, ":ro")
-		source, target, ok := strings.Cut(rest, ":")
-		source, err := filepath.Abs(source)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			target = source
-		}
-		if _, err := os.Stat(source); err != nil {
-			return nil, usagef("--mount %q: %w", s, err)
-		}
-		if !filepath.IsAbs(target) {
-			return nil, usagef("--mount %q: the place inside is no absolute path", s)
-		}
-		mounts = append(mounts, runtime.Mount{Source: source, Target: filepath.Clean(target), ReadOnly: readOnly})
-	}
-	return mounts, nil
 }

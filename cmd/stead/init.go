@@ -77,8 +77,16 @@ func initText(dir, fleet string, targets []string) string {
 # command = ["make"]                 # without; sees STEAD_TARGET, STEAD_RELEASE, STEAD_REVISION
 # artifacts = ["build/*"]            # come to dist/TARGET/
 
+[env]                                # sessions; but for home, network and display builds, too
+# network = "none"                   # or "host"
+# home = "shared"                    # your own, "none", or "private": one for each target
+# mounts = ["../data:/srv/data:ro"]  # SOURCE[:TARGET][:ro]
+# devices = ["/dev/kvm"]
+# variables = { CFLAGS = "-O2" }
+
 # [target.acme]                      # what differs for one target
 # command = ["make", "LEGACY=1"]
+# env.variables = { CFLAGS = "-O1" }
 `)
 	return b.String()
 }

@@ -159,6 +159,7 @@ func (e *hintError) Hint() string  { return e.hint }
 // work is what most commands begin with.
 type work struct {
 	project *envs.Project
+	user    envs.UserConfig // where there is a store
 	fleet   *envs.Fleet
 	config  envs.Config
 	meter   *meter
@@ -184,6 +185,9 @@ func (g *globals) open(withStore bool) (*work, error) {
 	w.config = envs.Config{Fleet: w.fleet, Progress: w.meter.event}
 	if !withStore {
 		return w, nil
+	}
+	if w.user, err = envs.ReadUserConfig(); err != nil {
+		return nil, err
 	}
 	dir, err := envs.StoreDir()
 	if err != nil {
