@@ -41,7 +41,8 @@ func facts(ctx context.Context, host Host, inv *Inventory) (Facts, error) {
 	if err != nil {
 		return Facts{}, err
 	}
-	f := Facts{Architecture: inv.Database.Architecture, Libc: inv.Database.Libc, Kernel: live.Kernel, CPU: live.CPU}
+	f := Facts{Architecture: inv.Database.Architecture, Libc: inv.Database.Libc, Kernel: live.Kernel,
+		KernelVersion: live.KernelVersion, SystemCalls: live.SystemCalls, CPU: live.CPU}
 	release := text["etc/os-release"]
 	if release == "" {
 		release = text["usr/lib/os-release"] // os-release(5)

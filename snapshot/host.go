@@ -36,6 +36,8 @@ type Stamped interface {
 
 // Live are the facts that no file of a root holds.
 type Live struct {
-	Kernel string // uname -r
-	CPU    string // the micro-architecture level, such as x86-64-v3
+	Kernel        string   // uname -r
+	KernelVersion string   // /proc/version
+	SystemCalls   []string // of the kernel, sorted, by libseccomp's names
+	CPU           string   // the micro-architecture level, such as x86-64-v3
 }

@@ -71,11 +71,14 @@ type Facts struct {
 	Architecture string
 	Libc         string
 	Kernel       string
-	CPU          string
-	Umask        string
-	Locale       string
-	Timezone     string
-	NoFile       int // soft limit of open files
+	// KernelVersion and SystemCalls are Live's.
+	KernelVersion string
+	SystemCalls   []string
+	CPU           string
+	Umask         string
+	Locale        string
+	Timezone      string
+	NoFile        int // soft limit of open files
 }
 
 // Inventory is what a snapshot knows of a host before any package file is

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strconv"
 	"strings"
@@ -238,7 +239,7 @@ func TestTakeFacts(t *testing.T) {
 	} {
 		c.tree["var/lib/dpkg/status"] = status + "Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2.31-13\n"
 		c.want.Architecture, c.want.Libc = "amd64", "glibc 2.31"
-		if got := take(t, plant(t, c.tree)).Facts; got != c.want {
+		if got := take(t, plant(t, c.tree)).Facts; !reflect.DeepEqual(got, c.want) {
 			t.Errorf("%s:\n got %+v\nwant %+v", c.name, got, c.want)
 		}
 	}

@@ -302,11 +302,14 @@ func FuzzComplaint(f *testing.F) {
 }
 
 func FuzzProbe(f *testing.F) {
-	f.Add("kernel 6.1\nmachine x86_64\nuid 0\nhave tar\nhave xargs\nhave find-printf\ncpu flags : fpu\nmount 22 1 254:0 / /a\\040b rw - nfs x rw\nend\n")
+	f.Add("kernel 6.1\nversion Linux version 6.1\ncall sys_read\nmachine x86_64\nuid 0\nhave tar\nhave xargs\nhave find-printf\ncpu flags : fpu\nmount 22 1 254:0 / /a\\040b rw - nfs x rw\nend\n")
 	f.Fuzz(func(t *testing.T, answer string) {
 		p, err := readProbe(strings.NewReader(answer))
 		if err != nil {
 			return
+		}
+		if !slices.Equal(p.live.SystemCalls, snapshot.SystemCalls(p.live.SystemCalls)) {
+			t.Errorf("%q", p.live.SystemCalls)
 		}
 		for _, folder := range foreignMounts(p.mounts, "/") {
 			if !snapshot.ValidPath(folder) {

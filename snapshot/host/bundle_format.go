@@ -171,12 +171,15 @@ func parseListed(f []string, groups linkGroups) (snapshot.File, error) {
 
 // BundleHeader is what a bundle says of itself and of the running system.
 type BundleHeader struct {
-	Maker        string // "stead-bundle 1.2", "script"
-	Kernel, CPU  string
-	Architecture string
-	Rules        string // the version of the rules that it was made under
-	Keep, Drop   []string
-	With         []string // packages all files of which are in it
+	Maker       string // "stead-bundle 1.2", "script"
+	Kernel, CPU string
+	// KernelVersion and SystemCalls are snapshot.Live's.
+	KernelVersion string
+	SystemCalls   []string
+	Architecture  string
+	Rules         string // the version of the rules that it was made under
+	Keep, Drop    []string
+	With          []string // packages all files of which are in it
 }
 
 func (h *BundleHeader) write() []byte {
@@ -191,6 +194,8 @@ func (h *BundleHeader) write() []byte {
 	line("format", bundleFormat)
 	line("maker", h.Maker)
 	line("kernel", h.Kernel)
+	line("version", h.KernelVersion)
+	line("calls", strings.Join(h.SystemCalls, " "))
 	line("cpu", h.CPU)
 	line("architecture", h.Architecture)
 	line("rules", h.Rules)
@@ -200,10 +205,11 @@ func (h *BundleHeader) write() []byte {
 	return []byte(b.String())
 }
 
-// parseHeader reads the lines of a header. The script can't tell the level of a CPU, and
-// gives its flags.
+// parseHeader reads the lines of a header. The script can't tell the level of a CPU nor
+// the calls of a kernel, and gives flags and symbols.
 func parseHeader(text string) (*BundleHeader, error) {
 	h := &BundleHeader{}
+	var symbols snapshot.KernelSymbols
 	format := ""
 	for line := range strings.SplitSeq(text, "\n") {
 		key, v, _ := strings.Cut(line, " ")
@@ -214,6 +220,12 @@ func parseHeader(text string) (*BundleHeader, error) {
 			h.Maker = v
 		case "kernel":
 			h.Kernel = v
+		case "version":
+			h.KernelVersion = version(v)
+		case "call":
+			symbols.Add(v)
+		case "calls":
+			h.SystemCalls = snapshot.SystemCalls(strings.Fields(v))
 		case "cpu":
 			h.CPU = v
 		case "flags":
@@ -229,6 +241,9 @@ func parseHeader(text string) (*BundleHeader, error) {
 		case "with":
 			h.With = append(h.With, v)
 		}
+	}
+	if calls := symbols.Calls(); calls != nil {
+		h.SystemCalls = calls
 	}
 	if format != bundleFormat {
 		return nil, fmt.Errorf("its format is %q, and this stead reads %s", format, bundleFormat)

@@ -433,7 +433,8 @@ func (b *Bundle) open(ctx context.Context, p string) (io.Reader, error) {
 
 // Live implements snapshot.Host.
 func (b *Bundle) Live(context.Context) (snapshot.Live, error) {
-	return snapshot.Live{Kernel: b.Header.Kernel, CPU: b.Header.CPU}, nil
+	return snapshot.Live{Kernel: b.Header.Kernel, KernelVersion: b.Header.KernelVersion,
+		SystemCalls: b.Header.SystemCalls, CPU: b.Header.CPU}, nil
 }
 
 // Summed implements snapshot.Summed.

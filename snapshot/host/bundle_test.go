@@ -94,7 +94,8 @@ var (
 	rootOf  = record("d", "755", "0", "0", "4096", "1.5", "1.5", "1", "2", "3", "", "")
 	fileOf  = record("f", "644", "0", "0", "2", "-2.5000000000", "1", "1", "3", "1", "a", "")
 	twice   = record("f", "644", "0", "0", "2", "1", "1", "1", "4", "2", "b", "") + record("f", "644", "0", "0", "2", "1", "1", "1", "4", "2", "c", "")
-	header1 = "format 1\nmaker test\nkernel 6.1\nflags fpu\nkeep /srv/**\n"
+	header1 = "format 1\nmaker test\nkernel 6.1\nversion Linux version 6.1\ncall __x64_sys_read\ncall __x64_sys_write\n" +
+		"call __x64_sys_execve\ncall __x64_sys_exit_group\nflags fpu\nkeep /srv/**\n"
 )
 
 const sumOfHi = "8f434346648f6b96df89dda901c5176b10a6d83961dd3c1ac88b59b2dc327aa4"
@@ -109,7 +110,8 @@ func whole() []bundleMember {
 
 func TestBundleOfTheScript(t *testing.T) {
 	b := openBundle(t, bundleOf(t, whole()...))
-	if live, _ := b.Live(t.Context()); live.Kernel != "6.1" || !slices.Equal(b.Header.Keep, []string{"/srv/**"}) {
+	if live, _ := b.Live(t.Context()); live.Kernel != "6.1" || live.KernelVersion != "Linux version 6.1" ||
+		!slices.Equal(live.SystemCalls, []string{"execve", "exit_group", "read", "write"}) || !slices.Equal(b.Header.Keep, []string{"/srv/**"}) {
 		t.Errorf("the header says %+v, %+v", live, b.Header)
 	}
 	if left := b.Summed(); len(left) != 1 || left[0].Files != 3 || left[0].Class != snapshot.State {

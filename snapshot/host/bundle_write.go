@@ -65,7 +65,8 @@ func (p *BundlePlan) Write(ctx context.Context, w io.Writer) (*BundleSummary, er
 		unlisted[i].Reason = strings.TrimPrefix(u.Reason, "read /"+u.Path+": ")
 	}
 	b.notes.unlisted = unlisted
-	header := BundleHeader{Maker: p.opts.Maker, Kernel: p.live.Kernel, CPU: p.live.CPU, Architecture: p.inv.Database.Architecture,
+	header := BundleHeader{Maker: p.opts.Maker, Kernel: p.live.Kernel, KernelVersion: p.live.KernelVersion,
+		SystemCalls: p.live.SystemCalls, CPU: p.live.CPU, Architecture: p.inv.Database.Architecture,
 		Rules: p.opts.Rules.Version(), Keep: p.opts.Keep, Drop: p.opts.Drop, With: p.opts.With}
 	err = errors.Join(b.member(memberHeader, header.write()), b.packed(memberListing, b.listing),
 		b.member(memberAttributes, b.attrs.Bytes()), b.member(memberLeft, leftRows(left)))

@@ -4,8 +4,11 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -22,6 +25,13 @@ func (d *Dir) Live(context.Context) (snapshot.Live, error) {
 		return snapshot.Live{}, fmt.Errorf("reading the kernel's release: %w", err)
 	}
 	l := snapshot.Live{Kernel: unix.ByteSliceToString(u.Release[:])}
+	if f, err := os.Open("/proc/version"); err == nil {
+		defer f.Close()
+		if line, err := bufio.NewReader(io.LimitReader(f, maxVersion)).ReadString('\n'); err == nil {
+			l.KernelVersion = version(line)
+		}
+	}
+	l.SystemCalls = systemCalls(l.Kernel)
 	if unix.ByteSliceToString(u.Machine[:]) == "x86_64" {
 		if f, err := os.Open("/proc/cpuinfo"); err == nil {
 			defer f.Close()
@@ -29,6 +39,35 @@ func (d *Dir) Live(context.Context) (snapshot.Live, error) {
 		}
 	}
 	return l, nil
+}
+
+// maxVersion is more than /proc/version has.
+const maxVersion = 4096
+
+// version is the text of /proc/version, or nothing where it can't be one.
+func version(line string) string {
+	line = strings.TrimSuffix(line, "\n")
+	if len(line) > maxVersion || !utf8.ValidString(line) || strings.ContainsFunc(line, unicode.IsControl) {
+		return ""
+	}
+	return line
+}
+
+// systemCalls reads the running kernel's: from its own table of symbols, or from the one
+// that a distribution installs with it.
+func systemCalls(release string) []string {
+	for _, name := range []string{"/proc/kallsyms", "/boot/System.map-" + release, "/lib/modules/" + release + "/System.map"} {
+		f, err := os.Open(name)
+		if err != nil {
+			continue
+		}
+		calls, err := snapshot.ReadKernelSymbols(f)
+		f.Close()
+		if err == nil && calls != nil {
+			return calls
+		}
+	}
+	return nil
 }
 
 // levels are the micro-architecture levels of the x86-64 psABI, by the names that

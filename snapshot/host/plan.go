@@ -51,7 +51,7 @@ func commands(full tools, line func(tools, string) string) []Step {
 	asRoot := full
 	asRoot.root, asRoot.sudo = true, true
 	return []Step{
-		{"what programs are there, who reads, kernel, processor, mounts", line(first, probeScript)},
+		{"what programs are there, who reads, kernel and its system calls, processor, mounts", line(first, probeScript)},
 		{"the metadata of all files; what of foreign file systems is left out comes on stdin", line(full, full.listScript())},
 		{"extended attributes", line(full, full.attributeScript())},
 		{"without getfattr: capabilities", line(getcap, getcap.attributeScript())},

@@ -26,6 +26,7 @@ const maxProbe = 4 << 20
 // readProbe reads the answer to the first question.
 func readProbe(r io.Reader) (*probed, error) {
 	p := &probed{tools: tools{have: map[string]bool{}}}
+	var symbols snapshot.KernelSymbols
 	in := bufio.NewScanner(io.LimitReader(r, maxProbe))
 	in.Buffer(nil, 64<<10)
 	for in.Scan() {
@@ -33,6 +34,10 @@ func readProbe(r io.Reader) (*probed, error) {
 		switch key {
 		case "kernel":
 			p.live.Kernel = value
+		case "version":
+			p.live.KernelVersion = version(value)
+		case "call":
+			symbols.Add(value)
 		case "machine":
 			p.machine = value
 		case "uid":
@@ -48,6 +53,7 @@ func readProbe(r io.Reader) (*probed, error) {
 				p.mounts = append(p.mounts, m)
 			}
 		case "end":
+			p.live.SystemCalls = symbols.Calls()
 			return p, p.usable()
 		}
 	}

@@ -24,6 +24,11 @@ const (
 const preamble = `LC_ALL=C; export LC_ALL; PATH=${PATH:-/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin; export PATH; ` +
 	`cd -P "${1:-/}" || exit 96; echo ` + begin + `; `
 
+// symbolPattern finds the kernel's own functions for system calls in /proc/kallsyms or
+// System.map, where they have a dozen names: sys_read, SyS_read, compat_sys_ioctl,
+// sys32_mmap, __x64_sys_read, __ia32_compat_sys_ioctl, __arm64_sys_read.
+const symbolPattern = `^[^ ]* [Tt] \(_*[aimrx]*[0-9]*_*[acmopt_]*[sS]y[sS][0-9]*_[a-z0-9_]*\)$`
+
 // probeScript asks once for all that is known before the listing. It redirects nothing to
 // /dev/null: in a root without one that would make a file.
 const probeScript = preamble +
@@ -36,6 +41,9 @@ const probeScript = preamble +
 	`x=$(tar --xattrs --xattrs-include="*" --version 2>&1) && echo "have tar-xattrs"; ` +
 	`tar --version | sed -n "s/^tar (GNU tar).*/have gnu-tar/p"; ` +
 	`sed -n "/^flags/{s/^/cpu /p;q;}" /proc/cpuinfo; ` +
+	`x=$(sed "s/^/version /" /proc/version 2>&1) && echo "$x"; ` +
+	`for f in /proc/kallsyms "/boot/System.map-$(uname -r)" "/lib/modules/$(uname -r)/System.map"; do ` +
+	`x=$(sed -n "s/` + symbolPattern + `/call \1/p" "$f" 2>&1) && case $x in *_read*) echo "$x"; break;; esac; done; ` +
 	`sed "s/^/mount /" /proc/self/mountinfo; echo "end"`
 
 // findFields are those of a record of find; each ends with NUL.

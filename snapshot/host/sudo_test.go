@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"reflect"
 	"strconv"
 	"syscall"
 	"testing"
@@ -66,7 +67,7 @@ func TestSudoConforms(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { s.Close() })
-		if !s.tools.root || s.live != (snapshot.Live{}) {
+		if !s.tools.root || !reflect.DeepEqual(s.live, snapshot.Live{}) {
 			t.Errorf("%+v", s.probed)
 		}
 		return s

@@ -423,6 +423,11 @@ mkdir -p "$work/instead" "$work/b"
 	echo "maker stead-bundle.sh"
 	if [ "$root" = / ]; then
 		echo "kernel $(uname -r)"
+		echo "version $(cat /proc/version)"
+		for symbols in /proc/kallsyms "/boot/System.map-$(uname -r)" "/lib/modules/$(uname -r)/System.map"; do
+			calls=$(sed -n 's/^[^ ]* [Tt] \(_*[aimrx]*[0-9]*_*[acmopt_]*[sS]y[sS][0-9]*_[a-z0-9_]*\)$/call \1/p' "$symbols" 2>/dev/null) || continue
+			case $calls in *_read*) printf '%s\n' "$calls" && break ;; esac
+		done
 		[ "$(uname -m)" != x86_64 ] || sed -n 's/^flags[	 ]*: */flags /p;/^flags/q' /proc/cpuinfo | head -n 1
 	fi
 	echo "rules $(awk -F"$tab" '$1 == "version" { print $2 }' "$work/rules")"
