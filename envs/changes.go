@@ -81,7 +81,7 @@ func Changes(a, b *lock.Lock) string {
 	section(&w, "packages added", added)
 	section(&w, "packages removed", removed)
 	section(&w, "packages moved", moved)
-	section(&w, "facts", factChanges(a.Host, b.Host))
+	section(&w, "facts", append(factChanges(a.Host, b.Host), kernelChanges(a.Kernel, b.Kernel)...))
 	if a.Delta.SHA256 != b.Delta.SHA256 {
 		section(&w, "delta", []string{
 			fmt.Sprintf("%s in %d files → %s in %d files", Bytes(a.Delta.Size), a.Delta.Files, Bytes(b.Delta.Size), b.Delta.Files)})
@@ -112,6 +112,38 @@ func factChanges(a, b lock.Host) []string {
 		}
 	}
 	return lines
+}
+
+// kernelChanges tells how the system calls of two kernels differ, where both are known.
+func kernelChanges(a, b *lock.Kernel) []string {
+	calls := func(k *lock.Kernel) []string {
+		if k == nil {
+			return nil
+		}
+		return k.SystemCalls
+	}
+	was, is := calls(a), calls(b)
+	switch {
+	case slices.Equal(was, is):
+		return nil
+	case len(was) == 0:
+		return []string{fmt.Sprintf("kernel: %d system calls, which weren't known before", len(is))}
+	case len(is) == 0:
+		return []string{"kernel: its system calls aren't known any more"}
+	}
+	more, fewer := without(is, was), without(was, is)
+	return []string{fmt.Sprintf("kernel: %d system calls more, %d fewer", more, fewer)}
+}
+
+// without counts the names of a sorted list that another one hasn't.
+func without(list, other []string) int {
+	n := 0
+	for _, name := range list {
+		if _, there := slices.BinarySearch(other, name); !there {
+			n++
+		}
+	}
+	return n
 }
 
 // Fact is one fact of a host by the name that the lock gives it.

@@ -251,12 +251,21 @@ func (s *snapshotter) lock(delta lock.Delta, review digest.Digest, rootfs string
 			ID: f.ID, Version: f.Version, Codename: f.Codename, Architecture: f.Architecture, Libc: f.Libc,
 			Kernel: f.Kernel, CPU: f.CPU, Umask: f.Umask, Locale: f.Locale, Timezone: f.Timezone, NoFile: f.NoFile,
 		},
+		Kernel:   kernelOf(f),
 		Archives: s.archives,
 		Packages: s.packages,
 		Delta:    delta,
 		Review:   &lock.Attachment{SHA256: review.Encoded()},
 		Rootfs:   lock.Rootfs{Digest: rootfs},
 	}
+}
+
+// kernelOf is what a host's facts tell of its kernel, or nil.
+func kernelOf(f snapshot.Facts) *lock.Kernel {
+	if f.KernelVersion == "" && len(f.SystemCalls) == 0 {
+		return nil
+	}
+	return &lock.Kernel{Version: f.KernelVersion, SystemCalls: f.SystemCalls}
 }
 
 // instead is a file that takes the place of one of the host's.

@@ -81,6 +81,7 @@ type shown struct {
 	Origin   string            `json:"origin"`
 	Take     string            `json:"take"`
 	Host     map[string]string `json:"host"`
+	Kernel   *lock.Kernel      `json:"kernel,omitempty"`
 	Archives []lock.Archive    `json:"archives"`
 	Packages map[string]int    `json:"packages"` // by proof
 	Delta    lock.Delta        `json:"delta"`
@@ -99,7 +100,7 @@ func showRelease(g *globals, w *work, rel envs.Release, l *lock.Lock, asJSON boo
 	s := shown{Release: rel.String(), Title: t.Title, Note: t.Notes[fmt.Sprint(rel.Number)], Identity: id,
 		Parent: l.Release.Parent, Created: l.Release.Created.UTC().Format("2006-01-02T15:04:05Z"), Origin: l.Release.Origin,
 		Take: cmp.Or(l.Take, string(scrub.Standard)),
-		Host: map[string]string{}, Archives: l.Archives, Packages: countProofs(l), Delta: l.Delta, Rootfs: l.Rootfs.Digest}
+		Host: map[string]string{}, Kernel: l.Kernel, Archives: l.Archives, Packages: countProofs(l), Delta: l.Delta, Rootfs: l.Rootfs.Digest}
 	for _, fact := range envs.Facts(l.Host) {
 		if fact.Value != "" {
 			s.Host[fact.Name] = fact.Value
@@ -121,6 +122,12 @@ func showRelease(g *globals, w *work, rel envs.Release, l *lock.Lock, asJSON boo
 	line("identity", s.Identity.String())
 	for _, fact := range envs.Facts(l.Host) {
 		line(fact.Name, fact.Value)
+	}
+	if l.Kernel != nil {
+		line("kernel version", l.Kernel.Version)
+		if n := len(l.Kernel.SystemCalls); n > 0 {
+			line("system calls", fmt.Sprint(n))
+		}
 	}
 	for _, a := range l.Archives {
 		line("archive", fmt.Sprintf("%s %s, dated %s", a.URI, a.Suite, a.Dated.UTC().Format("2006-01-02")))

@@ -18,6 +18,7 @@ type Lock struct {
 	Take     string      `toml:"take,omitempty"` // how much left the host; "" for all that may
 	Release  Release     `toml:"release"`
 	Host     Host        `toml:"host"`
+	Kernel   *Kernel     `toml:"kernel"`
 	Archives []Archive   `toml:"archive"`
 	Packages []Package   `toml:"package"`
 	Delta    Delta       `toml:"delta"`
@@ -61,6 +62,15 @@ type Host struct {
 	Locale       string `toml:"locale,omitempty"`
 	Timezone     string `toml:"timezone,omitempty"`
 	NoFile       int    `toml:"nofile,omitempty"`
+}
+
+// Kernel is what the host's running kernel was, beyond its release; nil where no kernel
+// could be asked. Locks written before it was recorded have none.
+type Kernel struct {
+	Version string `toml:"version,omitempty"` // its /proc/version
+	// SystemCalls are those that it really has, sorted, by libseccomp's names: kernels of
+	// distributions have later calls than their release tells.
+	SystemCalls []string `toml:"system-calls,omitempty"`
 }
 
 // Archive is where packages came from, with the evidence.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,6 +67,68 @@ func TestGolden(t *testing.T) {
 	}
 	if h, err := ReadHeader(want); err != nil || h.Host != l.Host || h.Release != l.Release {
 		t.Errorf("header: %+v, %v", h, err)
+	}
+}
+
+// A lock that knows the host's kernel is as canonical as any; one that doesn't is spelled
+// as before there was a kernel in it.
+func TestKernel(t *testing.T) {
+	const golden = "testdata/1-kernel.lock"
+	l := complete()
+	l.Host.Kernel = "5.10.0-28-amd64"
+	l.Kernel = &Kernel{Version: "Linux version 5.10.0-28-amd64 (builder@mirror.example) #1 SMP Debian 5.10.209-2 (2024-01-31)",
+		SystemCalls: []string{"write", "openat2", "read"}}
+	data := l.Write()
+	if *update {
+		if err := os.WriteFile(golden, data, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(data, want) {
+		t.Errorf("the spelling changed:\n%s", data)
+	}
+	got, err := Read(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(got.Kernel.SystemCalls, []string{"openat2", "read", "write"}) || got.Kernel.Version != l.Kernel.Version {
+		t.Errorf("read %+v", got.Kernel)
+	}
+	h, err := ReadHeader(want)
+	if err != nil || h.Host != got.Host {
+		t.Errorf("header: %+v, %v", h, err)
+	}
+	if k, err := h.Kernel(); err != nil || !slices.Equal(k.SystemCalls, got.Kernel.SystemCalls) {
+		t.Errorf("header: %+v, %v", k, err)
+	}
+	if h, err = ReadHeader(complete().Write()); err != nil {
+		t.Error(err)
+	} else if k, err := h.Kernel(); k != nil || err != nil {
+		t.Errorf("header without a kernel: %+v, %v", k, err)
+	}
+	base := Identity(data)
+	for name, fn := range map[string]func(*Kernel){
+		"version": func(k *Kernel) { k.Version += "+1" },
+		"calls":   func(k *Kernel) { k.SystemCalls = k.SystemCalls[1:] },
+	} {
+		k := *got.Kernel
+		fn(&k)
+		if l.Kernel = &k; Identity(l.Write()) == base {
+			t.Errorf("%s doesn't move the identity", name)
+		}
+	}
+	l.Kernel = &Kernel{SystemCalls: []string{"no call"}}
+	if _, err := Read(l.Write()); err == nil {
+		t.Error("a call that is none is read")
+	}
+	for _, empty := range []*Kernel{nil, {}} {
+		if l.Kernel = empty; bytes.Contains(l.Write(), []byte("[kernel]")) {
+			t.Errorf("%v is written", empty)
+		}
 	}
 }
 
@@ -137,6 +200,9 @@ func TestReadRefuses(t *testing.T) {
 func FuzzRead(f *testing.F) {
 	f.Add(complete().Write())
 	f.Add([]byte("version = 1\n"))
+	known := complete()
+	known.Kernel = &Kernel{Version: "Linux version 5.10", SystemCalls: []string{"read", "write"}}
+	f.Add(known.Write())
 	f.Fuzz(func(t *testing.T, data []byte) {
 		l, err := Read(data)
 		if err != nil {

@@ -65,6 +65,8 @@ type Header struct {
 	Take    string  `toml:"take"`
 	Release Release `toml:"release"`
 	Host    Host    `toml:"host"`
+
+	kernel []byte // its table: hundreds of names that most readers don't need
 }
 
 // ReadHeader parses a lock up to its first archive or package, without looking at
@@ -78,10 +80,28 @@ func ReadHeader(data []byte) (Header, error) {
 	} else if i := bytes.Index(data, []byte("\n[review]")); i >= 0 {
 		data = data[:i+1]
 	}
+	if i := bytes.Index(data, []byte("\n[kernel]\n")); i >= 0 {
+		data, h.kernel = data[:i+1], bytes.Clone(data[i+1:])
+	}
 	if err := decode(data, &h); err != nil {
 		return h, fmt.Errorf("reading lock: %w", err)
 	}
 	return h, nil
+}
+
+// Kernel parses what the lock says of the host's kernel; nil where it says nothing.
+func (h Header) Kernel() (*Kernel, error) {
+	var part struct {
+		Kernel *Kernel `toml:"kernel"`
+	}
+	err := decode(h.kernel, &part)
+	if err == nil {
+		err = part.Kernel.validate()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading lock: kernel: %w", err)
+	}
+	return part.Kernel, nil
 }
 
 func decode(data []byte, into any) error {
@@ -144,6 +164,9 @@ func (l *Lock) validate() error {
 			return fmt.Errorf("archive %q: inrelease: %w", a.Name, err)
 		}
 	}
+	if err := l.Kernel.validate(); err != nil {
+		return fmt.Errorf("kernel: %w", err)
+	}
 	for _, p := range l.Packages {
 		if err := p.validate(archives); err != nil {
 			return fmt.Errorf("package %q: %w", p.Name, err)
@@ -162,6 +185,18 @@ func (l *Lock) validate() error {
 	root, ok := strings.CutPrefix(l.Rootfs.Digest, "tree1:")
 	if !ok || digest.Digest(root).Validate() != nil {
 		return fmt.Errorf("rootfs: %q is no digest", l.Rootfs.Digest)
+	}
+	return nil
+}
+
+func (k *Kernel) validate() error {
+	if k == nil {
+		return nil
+	}
+	for _, name := range k.SystemCalls {
+		if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") != "" {
+			return fmt.Errorf("%q is no system call", name)
+		}
 	}
 	return nil
 }

@@ -24,6 +24,7 @@ func (l *Lock) Write() []byte {
 	w.str("parent", string(l.Release.Parent))
 	w.str("origin", l.Release.Origin)
 	w.host(l.Host)
+	w.kernel(l.Kernel)
 	for _, a := range sortedArchives(l.Archives) {
 		w.archive(a)
 	}
@@ -78,6 +79,26 @@ func (w *writer) host(h Host) {
 	if h.NoFile != 0 {
 		w.number("nofile", int64(h.NoFile))
 	}
+}
+
+func (w *writer) kernel(k *Kernel) {
+	if k == nil || k.Version == "" && len(k.SystemCalls) == 0 {
+		return
+	}
+	w.table("kernel")
+	w.str("version", k.Version)
+	if len(k.SystemCalls) == 0 {
+		return
+	}
+	names := slices.Sorted(slices.Values(k.SystemCalls))
+	w.key("system-calls")
+	w.b.WriteString("[\n") // a line for each: people see which one came
+	for _, name := range slices.Compact(names) {
+		w.b.WriteString("  ")
+		quote(&w.b, name)
+		w.b.WriteString(",\n")
+	}
+	w.b.WriteString("]\n")
 }
 
 func (w *writer) archive(a Archive) {
