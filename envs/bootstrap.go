@@ -183,7 +183,7 @@ func (b *bootstrapper) extract(ctx context.Context, essential []int) error {
 			return err
 		}
 	}
-	if err := image.Extract(ctx, trees, links, b.root()); err != nil {
+	if err := image.Extract(ctx, trees, links, b.root(), b.l.cfg.Store.Owners()); err != nil {
 		return err
 	}
 	root, err := os.OpenRoot(b.root())

@@ -8,7 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
+	"maps"
 	"path/filepath"
 
 	"github.com/opencontainers/go-digest"
@@ -42,7 +42,10 @@ type FsckResult struct {
 	Differences int    `json:"differences"`
 	Dropped     int    `json:"dropped"` // envs, trees and blobs that the next pull makes anew
 	// OwnersHeld is false in a store that can't hold owners: only the manifest does.
+	// Unheld are the paths, in one that can, whose owners or attributes lie outside of
+	// the ids that this user has.
 	OwnersHeld bool `json:"ownersHeld"`
+	Unheld     int  `json:"unheld"`
 	// Shut are files whose mode keeps even their owner, an ordinary user, from reading
 	// them: all but their content was compared.
 	Shut int `json:"shut"`
@@ -69,8 +72,8 @@ func Fsck(ctx context.Context, cfg Config, rel Release, opts FsckOptions) (*Fsck
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", rel.Path, err)
 	}
-	c := &checker{cfg: cfg, opts: opts, sums: map[snapshot.Stamp]string{}}
-	c.res = FsckResult{Release: rel.String(), OwnersHeld: os.Geteuid() == 0}
+	c := &checker{cfg: cfg, opts: opts, own: cfg.Store.Owners(), sums: map[snapshot.Stamp]string{}}
+	c.res = FsckResult{Release: rel.String(), OwnersHeld: c.own.Any()}
 	root, ok := cfg.Store.Find(store.Roots, RootName(lock.Identity(text)))
 	if !ok {
 		return nil, &NotPulledError{Release: rel}
@@ -99,6 +102,7 @@ type checker struct {
 	cfg  Config
 	opts FsckOptions
 	res  FsckResult
+	own  store.Owners              // that the store holds
 	sums map[snapshot.Stamp]string // by a file's change stamp: trees and envs share files
 }
 
@@ -248,13 +252,10 @@ func (c *checker) hash(ctx context.Context, where string, host snapshot.Host, di
 
 // compare says in what a path on disk isn't as its manifest has it.
 func (c *checker) compare(want, got snapshot.File) string {
-	if !c.res.OwnersHeld { // the manifest holds what an ordinary user can't set
-		got.UID, got.GID = want.UID, want.GID
-		if want.Type == snapshot.Dir {
-			want.Mode |= 0o700
-		}
-		got.Xattrs = want.Xattrs
+	if !c.res.OwnersHeld && want.Type == snapshot.Dir {
+		want.Mode |= 0o700
 	}
+	got = c.unheld(want, got)
 	if got.Digest == shut {
 		got.Digest = want.Digest
 	}
@@ -283,6 +284,29 @@ func (c *checker) compare(want, got snapshot.File) string {
 		return "its extended attributes are other ones"
 	}
 	return ""
+}
+
+// unheld takes what a disk can't hold of an entry from its manifest.
+func (c *checker) unheld(want, got snapshot.File) snapshot.File {
+	lacks := false
+	if !c.own.Holds(want.UID, want.GID) {
+		got.UID, got.GID = want.UID, want.GID
+		lacks = true
+	}
+	for name, value := range want.Xattrs {
+		if c.own.HoldsAttribute(name, value) {
+			continue
+		}
+		if got.Xattrs = maps.Clone(got.Xattrs); got.Xattrs == nil {
+			got.Xattrs = map[string]string{}
+		}
+		got.Xattrs[name] = value
+		lacks = true
+	}
+	if lacks && c.res.OwnersHeld {
+		c.res.Unheld++
+	}
+	return got
 }
 
 // blob hashes a blob, if the store has it: what was unpacked needs it no more.

@@ -106,11 +106,20 @@ func (c *collector) mark(f *Fleet) error {
 }
 
 func (c *collector) items(ctx context.Context, kind string, count *int) error {
-	return c.each(ctx, kind, func(name string) error {
-		if c.keep[kind+"/"+name] {
+	return c.each(ctx, kind, func(entry string) error {
+		name, mapping := store.Parse(entry)
+		kept := c.keep[kind+"/"+name]
+		switch own := c.st.Owners().Name(); {
+		case mapping == own:
+		case strings.HasPrefix(mapping, store.Single): // the user's own files, as snapshots need trees
+			kept = kept && kind == store.Trees
+		default: // of another machine that shares this store, with files of other ids
 			return nil
 		}
-		free, release, err := unused(filepath.Join(c.st.Dir(), kind, name))
+		if kept {
+			return nil
+		}
+		free, release, err := unused(filepath.Join(c.st.Dir(), kind, entry))
 		if err != nil || !free {
 			return err
 		}
@@ -119,7 +128,7 @@ func (c *collector) items(ctx context.Context, kind string, count *int) error {
 		if c.dry {
 			return nil
 		}
-		return c.st.Drop(kind, name)
+		return c.st.Drop(kind, entry)
 	})
 }
 

@@ -18,7 +18,10 @@ type Placement struct {
 	Root string // where the writable root is mounted; "" leaves it to the engine
 	// PID is the path of a PID namespace to join; "" makes one.
 	PID    string
-	Cgroup string // path of the session's cgroup
+	Cgroup string // path of the session's cgroup; "" where none can be made
+	// UserNamespace says that the engine is in one: devices are the machine's own,
+	// shown where they are, and so is what the machine's network has in /sys.
+	UserNamespace bool
 	// BindDevices says that no device node can be made, as in a user namespace: this
 	// machine's own are mounted.
 	BindDevices bool
@@ -59,18 +62,20 @@ func OCI(spec Spec, at Placement) (*specs.Spec, error) {
 			Capabilities: caps,
 			Rlimits:      limits,
 		},
-		Mounts: mounts(spec),
+		Mounts: mounts(spec, at),
 		Linux: &specs.Linux{
 			Namespaces:    namespaces(spec, at),
 			CgroupsPath:   at.Cgroup,
 			MaskedPaths:   maskedPaths,
 			ReadonlyPaths: readonlyPaths,
-			// No limits, but no devices either: who may make a device node must not be
-			// able to open this machine's disk with it. Runtimes allow the usual ones.
-			Resources: &specs.LinuxResources{
-				Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}},
-			},
 		},
+	}
+	if !at.UserNamespace { // in one nobody can make a device node
+		// No limits, but no devices either: who may make a device node must not be
+		// able to open this machine's disk with it. Runtimes allow the usual ones.
+		s.Linux.Resources = &specs.LinuxResources{
+			Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}},
+		}
 	}
 	if err := addDevices(s, spec, at.BindDevices); err != nil {
 		return nil, err
@@ -136,7 +141,11 @@ var (
 	}
 )
 
-func mounts(spec Spec) []specs.Mount {
+func mounts(spec Spec, at Placement) []specs.Mount {
+	sys := specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}}
+	if at.UserNamespace && spec.Network == NetworkHost { // sysfs belongs to a network, and that one isn't ours
+		sys = specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: append(readOnlyBind("/sys"), "nosuid", "noexec", "nodev")}
+	}
 	list := []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs",
@@ -146,7 +155,7 @@ func mounts(spec Spec) []specs.Mount {
 		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
 			Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},
-		{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}},
+		sys,
 	}
 	for _, m := range spec.Mounts {
 		options := []string{"rbind", "rprivate"}

@@ -35,6 +35,7 @@ var arrows = map[string][]string{
 	"snapshot/scrub":     {"snapshot"},
 	"runtime":            {},
 	"runtime/session":    {"runtime"},
+	"runtime/rootless":   {"runtime"},
 	"runtime/oci":        {"runtime", "runtime/session"},
 	"runtime/containerd": {"runtime", "runtime/session"},
 	"runtime/chroot":     {"runtime", "runtime/session"},

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stead-env/stead/runtime"
 	"github.com/stead-env/stead/runtime/oci"
+	"github.com/stead-env/stead/runtime/rootless"
 )
 
 // engineAuto leaves the choice to what this machine allows.
@@ -67,7 +68,7 @@ func newEngine(ctx context.Context, flag string) (runtime.Engine, error) {
 		}
 	}
 	engine := engines[0].make()
-	if os.Geteuid() == 0 {
+	if !rootless.Needed() {
 		return engine, nil
 	}
 	return engine, engine.Check(ctx)

@@ -98,6 +98,9 @@ func printFsck(g *globals, res *envs.FsckResult) {
 	if !res.OwnersHeld {
 		fmt.Fprintln(g.stderr, "owners were not compared: this store can't hold them, and their manifest does")
 	}
+	if res.Unheld > 0 {
+		fmt.Fprintf(g.stderr, "owners of %d paths were not compared: your subordinate ids don't go as far, and the manifest holds them\n", res.Unheld)
+	}
 	if res.Shut > 0 {
 		fmt.Fprintf(g.stderr, "the content of %d files was not compared: their mode keeps you from reading them\n", res.Shut)
 	}

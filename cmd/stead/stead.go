@@ -40,6 +40,9 @@ type globals struct {
 	stdout, stderr io.Writer
 	fleet          string // --fleet
 	progress       string // --progress
+
+	alone       string // why there are no ids inside but the user's own
+	noNamespace error  // why an ordinary user's command has no user namespace
 }
 
 // run runs one command line and returns its exit code.
@@ -112,7 +115,12 @@ func newRoot(g *globals) *cobra.Command {
 	flags := root.PersistentFlags()
 	flags.StringVar(&g.fleet, "fleet", "", "folder of the fleet (default: stead.toml's, $STEAD_FLEET)")
 	flags.StringVar(&g.progress, "progress", "auto", "how to show progress: auto, bar, lines, json or none")
-	root.PersistentPreRunE = func(*cobra.Command, []string) error { return checkProgress(g.progress) }
+	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
+		if err := checkProgress(g.progress); err != nil {
+			return err
+		}
+		return g.namespace(cmd, args)
+	}
 	for _, cmd := range []*cobra.Command{
 		newInit(g), newSnapshot(g), newBundleScript(g), newPush(g), newPull(g), newLs(g), newShow(g), newEnter(g), newRun(g),
 		newBuild(g), newUpdate(g), newGC(g), newFsck(g), newVersion(g),
@@ -193,8 +201,10 @@ func (g *globals) open(withStore bool) (*work, error) {
 	if err != nil {
 		return nil, err
 	}
-	w.config.Store, err = store.Open(dir)
-	return w, err
+	if w.config.Store, err = store.Open(dir); err != nil {
+		return nil, err
+	}
+	return w, g.tellAlone(w.config.Store)
 }
 
 // close ends the progress and gives up the store's work folder.

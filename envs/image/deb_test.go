@@ -251,7 +251,7 @@ func FuzzUnpackDeb(f *testing.F) {
 		if err := os.Mkdir(inside, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		w, err := newWriter(inside)
+		w, err := newWriter(inside, store.Owners{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -70,7 +70,7 @@ func ControlFields(control []byte) (map[string][]string, error) { return control
 // that has no records yet and runs no script: links are links of the root to folders
 // ("bin" to "usr/bin"), beside those that packages bring. Of two packages with the same
 // file neither counts; of two with the same folder the last one's mode and owner do.
-func Extract(ctx context.Context, trees []Tree, links map[string]string, dir string) error {
+func Extract(ctx context.Context, trees []Tree, links map[string]string, dir string, owners store.Owners) error {
 	all := map[string]string{}
 	folders := map[string]snapshot.File{}
 	for p, target := range links {
@@ -115,12 +115,12 @@ func Extract(ctx context.Context, trees []Tree, links map[string]string, dir str
 	}
 	base.Manifest = slices.DeleteFunc(base.Manifest, isRecord)
 	base.Manifest.Normalize()
-	return copyBase(ctx, base, trees, dir)
+	return copyBase(ctx, base, trees, dir, owners)
 }
 
-func copyBase(ctx context.Context, base *Base, trees []Tree, dir string) (err error) {
+func copyBase(ctx context.Context, base *Base, trees []Tree, dir string, owners store.Owners) (err error) {
 	b := &rootBuilder{trees: trees, manifest: base.Manifest, base: base, groups: map[string]string{}}
-	if b.w, err = newWriter(dir); err != nil {
+	if b.w, err = newWriter(dir, owners); err != nil {
 		return err
 	}
 	defer b.w.Close()

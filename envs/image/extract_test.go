@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/stead-env/stead/envs/store"
 )
 
 // What is extracted lies where the root's links lead, with the modes of folders, and
@@ -22,7 +24,7 @@ func TestExtract(t *testing.T) {
 	if err := os.Mkdir(root, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := Extract(context.Background(), trees, map[string]string{"bin": "usr/bin"}, root); err != nil {
+	if err := Extract(context.Background(), trees, map[string]string{"bin": "usr/bin"}, root, store.Owners{}); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]string{"usr/bin/tool": "tool", "usr/bin/twin": "tool", "usr/lib64/ld.so": "ld", "usr/lib64/more": "more"} {

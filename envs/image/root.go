@@ -50,7 +50,7 @@ func MakeRoot(ctx context.Context, st *store.Store, l *lock.Lock, packages []Tre
 			err = errors.Join(err, root.Discard())
 		}
 	}()
-	if err := b.make(ctx, root.Root(), max(jobs, 1)); err != nil {
+	if err := b.make(ctx, root.Root(), st.Owners(), max(jobs, 1)); err != nil {
 		return nil, err
 	}
 	return root, root.WriteManifest(b.manifest)
@@ -120,8 +120,8 @@ func (b *rootBuilder) source(p string) source {
 	return b.base.sources[p]
 }
 
-func (b *rootBuilder) make(ctx context.Context, dir string, jobs int) (err error) {
-	if b.w, err = newWriter(dir); err != nil {
+func (b *rootBuilder) make(ctx context.Context, dir string, owners store.Owners, jobs int) (err error) {
+	if b.w, err = newWriter(dir, owners); err != nil {
 		return err
 	}
 	defer b.w.Close()
@@ -179,7 +179,7 @@ func (b *rootBuilder) linkAll(ctx context.Context, dir string, jobs int) (rest s
 }
 
 func (b *rootBuilder) linkPart(ctx context.Context, dir string, entries store.Manifest, trees []*os.File) (rest store.Manifest, err error) {
-	w, err := newWriter(dir)
+	w, err := newWriter(dir, b.w.owners)
 	if err != nil {
 		return nil, err
 	}
@@ -192,7 +192,7 @@ func (b *rootBuilder) linkPart(ctx context.Context, dir string, entries store.Ma
 			continue
 		}
 		from := b.source(f.Path)
-		if from.owner && w.chown {
+		if from.owner && w.owners.Any() {
 			rest = append(rest, f)
 			continue
 		}

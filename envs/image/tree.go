@@ -72,7 +72,7 @@ func unpack(ctx context.Context, st *store.Store, d digest.Digest,
 			err = errors.Join(err, tree.Discard())
 		}
 	}()
-	w, err := newWriter(tree.Root())
+	w, err := newWriter(tree.Root(), st.Owners())
 	if err != nil {
 		return nil, err
 	}

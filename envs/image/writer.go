@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -21,21 +20,23 @@ import (
 // entry of a tree, however it is named, leads out of it. (os.Root gives the same
 // promise, but sets neither the times of links nor extended attributes.)
 type writer struct {
-	top   *os.File
-	open  map[string]*os.File // folders at hand, by path
-	chown bool                // owners are set on disk: only root can
-	buf   []byte
+	top      *os.File
+	open     map[string]*os.File // folders at hand, by path
+	owners   store.Owners        // those that are set on disk
+	uid, gid uint32              // the owners of what is made here
+	buf      []byte
 }
 
 // maxOpenDirs bounds the descriptors that a writer holds.
 const maxOpenDirs = 128
 
-func newWriter(dir string) (*writer, error) {
+func newWriter(dir string, owners store.Owners) (*writer, error) {
 	top, err := os.OpenFile(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	return &writer{top: top, open: map[string]*os.File{}, chown: os.Geteuid() == 0, buf: make([]byte, 64<<10)}, nil
+	return &writer{top: top, open: map[string]*os.File{}, owners: owners, uid: uint32(os.Geteuid()), gid: uint32(os.Getegid()),
+		buf: make([]byte, 64<<10)}, nil
 }
 
 func (w *writer) Close() error {
@@ -155,10 +156,16 @@ func (w *writer) copy(out *os.File, r io.Reader, size int64) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)), nil
 }
 
+// chowns reports whether an entry gets other owners than what it is made with. What
+// can't be held stays as it is: the manifest knows.
+func (w *writer) chowns(f snapshot.File) bool {
+	return (f.UID != w.uid || f.GID != w.gid) && w.owners.Holds(f.UID, f.GID)
+}
+
 // metadata sets owner, mode, attributes and time, in that order: a new owner
 // clears special bits and capabilities, and everything else moves the time.
 func (w *writer) metadata(fd, dirfd int, base string, f snapshot.File) error {
-	if w.chown && (f.UID != 0 || f.GID != 0) {
+	if w.chowns(f) {
 		if err := unix.Fchown(fd, int(f.UID), int(f.GID)); err != nil {
 			return err
 		}
@@ -167,7 +174,7 @@ func (w *writer) metadata(fd, dirfd int, base string, f snapshot.File) error {
 		return err
 	}
 	for name, value := range f.Xattrs {
-		if !w.chown && !strings.HasPrefix(name, "user.") {
+		if !w.owners.HoldsAttribute(name, value) {
 			continue // the manifest holds it
 		}
 		if err := unix.Fsetxattr(fd, name, []byte(value), 0); err != nil {
@@ -191,7 +198,7 @@ func (w *writer) symlink(f snapshot.File) error {
 	if err := unix.Symlinkat(f.Target, dirfd, base); err != nil {
 		return &os.PathError{Op: "symlink", Path: "/" + f.Path, Err: err}
 	}
-	if w.chown && (f.UID != 0 || f.GID != 0) {
+	if w.chowns(f) {
 		if err := unix.Fchownat(dirfd, base, int(f.UID), int(f.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return &os.PathError{Op: "chown", Path: "/" + f.Path, Err: err}
 		}
@@ -208,7 +215,7 @@ func (w *writer) fifo(f snapshot.File) error {
 	if err := unix.Mknodat(dirfd, base, unix.S_IFIFO|f.Mode&0o777, 0); err != nil {
 		return &os.PathError{Op: "mkfifo", Path: "/" + f.Path, Err: err}
 	}
-	if w.chown && (f.UID != 0 || f.GID != 0) {
+	if w.chowns(f) {
 		if err := unix.Fchownat(dirfd, base, int(f.UID), int(f.GID), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 			return &os.PathError{Op: "chown", Path: "/" + f.Path, Err: err}
 		}
@@ -269,20 +276,20 @@ func (w *writer) finishFolder(f snapshot.File) error {
 		return err
 	}
 	defer unix.Close(fd)
-	if w.chown && (f.UID != 0 || f.GID != 0) {
+	if w.chowns(f) {
 		if err := unix.Fchown(fd, int(f.UID), int(f.GID)); err != nil {
 			return err
 		}
 	}
 	mode := f.Mode
-	if !w.chown {
+	if !w.owners.Any() {
 		mode |= 0o700 // the manifest holds the real one; the store must stay removable
 	}
 	if err := unix.Fchmod(fd, mode); err != nil {
 		return err
 	}
 	for name, value := range f.Xattrs {
-		if !w.chown && !strings.HasPrefix(name, "user.") {
+		if !w.owners.HoldsAttribute(name, value) {
 			continue
 		}
 		if err := unix.Fsetxattr(fd, name, []byte(value), 0); err != nil {

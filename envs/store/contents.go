@@ -44,8 +44,9 @@ func (s *Store) Contents(ctx context.Context) (*Contents, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		it, ok := s.Find(Trees, d.Name())
-		if !ok {
+		name, mapping := Parse(d.Name())
+		it, ok := s.Find(Trees, name)
+		if !ok || mapping != s.owners.name {
 			continue
 		}
 		c.trees = append(c.trees, it)

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -40,9 +41,19 @@ func (it Item) Manifest() (Manifest, error) {
 	return m, nil
 }
 
-// Find returns the item of that kind and name if the store has it.
+// item is the path of an item, which is named by the id mapping too: one that holds
+// other owners is another.
+func (s *Store) item(kind, name string) string {
+	if s.owners.name != "" {
+		name += "." + s.owners.name
+	}
+	return s.path(kind, name)
+}
+
+// Find returns the item of that kind and name if the store has it, with the owners
+// that this process would give it.
 func (s *Store) Find(kind, name string) (Item, bool) {
-	it := Item{Dir: s.path(kind, name)}
+	it := Item{Dir: s.item(kind, name)}
 	_, err := os.Lstat(it.ManifestPath())
 	return it, err == nil
 }
@@ -101,7 +112,7 @@ func (s *Store) Publish(ctx context.Context, items ...*Pending) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		dst := s.path(p.kind, p.name)
+		dst := s.item(p.kind, p.name)
 		err := os.Rename(p.Dir, dst)
 		switch {
 		case errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENOTEMPTY):
@@ -134,14 +145,21 @@ func (s *Store) syncfs() error {
 	return nil
 }
 
-// Drop removes a finished item. It is renamed away first, so that nobody meets half
-// of it.
-func (s *Store) Drop(kind, name string) error {
+// Parse takes an entry of the folder of a kind apart: the item's name, and that of
+// the id mapping under which it was made.
+func Parse(entry string) (name, mapping string) {
+	name, mapping, _ = strings.Cut(entry, ".")
+	return name, mapping
+}
+
+// Drop removes a finished item by its entry in the folder of its kind. It is renamed
+// away first, so that nobody meets half of it.
+func (s *Store) Drop(kind, entry string) error {
 	dir, err := s.WorkDir("gone")
 	if err != nil {
 		return err
 	}
-	if err := os.Rename(s.path(kind, name), filepath.Join(dir, name)); err != nil {
+	if err := os.Rename(s.path(kind, entry), filepath.Join(dir, "item")); err != nil {
 		return errors.Join(err, os.Remove(dir))
 	}
 	return removeAll(dir)

@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -25,13 +26,17 @@ import (
 //
 //	blobs/sha256/HEX[.zst]   package files, deltas, indexes
 //	trees/NAME/              one unpacked package: manifest, root/
-//	roots/NAME/              one root filesystem: manifest, rootfs/
+//	roots/NAME/              one root filesystem: manifest, root/
 //	sole/                    names of the blobs that no archive and no remote is known to hold
 //	cache/                   what saves reading something twice; never trusted alone
 //	locks/                   one file for each item that is being made
 //	work/                    what is being made; a killed process leaves only this
+//
+// Trees and roots that an ordinary user made have the name of their id mapping as a
+// suffix.
 type Store struct {
-	dir string
+	dir    string
+	owners Owners
 
 	mu   sync.Mutex
 	work string       // this process's folder under work/, made when first needed
@@ -53,6 +58,19 @@ func (e *WideError) Error() string {
 // Hint says how to go on.
 func (e *WideError) Hint() string { return "chmod 0700 " + e.Dir }
 
+// OwnerError says that a store belongs to somebody else.
+type OwnerError struct {
+	Dir string
+	UID uint32
+}
+
+func (e *OwnerError) Error() string {
+	return fmt.Sprintf("opening store %s: it belongs to uid %d", e.Dir, e.UID)
+}
+
+// Hint says how to go on.
+func (e *OwnerError) Hint() string { return "STEAD_STORE=FOLDER names one of your own" }
+
 // Open opens the store at dir, making it where it isn't there, and clears what
 // killed processes left.
 func Open(dir string) (*Store, error) {
@@ -70,7 +88,13 @@ func Open(dir string) (*Store, error) {
 	if fi.Mode().Perm()&0o077 != 0 {
 		return nil, &WideError{Dir: dir, Mode: fi.Mode()}
 	}
+	if st, ok := fi.Sys().(*syscall.Stat_t); ok && st.Uid != uint32(os.Geteuid()) {
+		return nil, &OwnerError{Dir: dir, UID: st.Uid}
+	}
 	s := &Store{dir: dir}
+	if s.owners, err = ReadOwners(); err != nil {
+		return nil, fmt.Errorf("opening store %s: %w", dir, err)
+	}
 	for _, sub := range []string{"blobs/sha256", "trees", "roots", "cache", "locks", "sole", "work"} {
 		if err := os.MkdirAll(s.path(sub), 0o700); err != nil {
 			return nil, fmt.Errorf("opening store: %w", err)
@@ -84,6 +108,9 @@ func Open(dir string) (*Store, error) {
 
 // Dir is the folder of the store.
 func (s *Store) Dir() string { return s.dir }
+
+// Owners are the owners that this process's files in the store can have.
+func (s *Store) Owners() Owners { return s.owners }
 
 func (s *Store) path(elem ...string) string {
 	return filepath.Join(append([]string{s.dir}, elem...)...)
@@ -161,7 +188,12 @@ func (s *Store) sweep() error {
 		return nil
 	})
 	for _, l := range dead {
-		err = errors.Join(err, removeAll(strings.TrimSuffix(l.Path(), ".lock")))
+		gone := removeAll(strings.TrimSuffix(l.Path(), ".lock"))
+		if errors.Is(gone, fs.ErrPermission) && !s.owners.Any() {
+			err = errors.Join(err, l.Unlock()) // a process in a user namespace made it, and the next one clears it
+			continue
+		}
+		err = errors.Join(err, gone)
 		if e := os.Remove(l.Path()); !errors.Is(e, fs.ErrNotExist) { // or another one swept it, just before
 			err = errors.Join(err, e)
 		}

@@ -1,14 +1,12 @@
 // Package oci is the embedded engine: an overlay in a mount namespace of the
 // session's own, and runc or crun in it. There is no daemon, nothing is mounted
 // where the rest of the machine could see it, and everything in a session dies
-// with the process that runs it. It needs root.
+// with the process that runs it. It needs root, or a user namespace.
 package oci
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"sync"
 
@@ -38,9 +36,8 @@ func (e *Engine) Name() string { return "embedded" }
 
 // Check reports what is missing on this machine.
 func (e *Engine) Check(ctx context.Context) error {
-	if os.Geteuid() != 0 {
-		return &runtime.Error{Op: "checking the embedded engine", Code: runtime.CodeEngine,
-			Err: errors.New("it needs root"), Remedy: "run as root"}
+	if err := checkRights(); err != nil {
+		return err
 	}
 	binary, err := e.find()
 	if err != nil {
@@ -69,6 +66,9 @@ func findRuntime(binary string) (string, error) {
 
 // Sweep clears the sessions in scratch whose process is gone.
 func (e *Engine) Sweep(ctx context.Context, scratch string) error {
+	if standsOn() != machine {
+		return session.Sweep(ctx, scratch, nil)
+	}
 	err := session.Sweep(ctx, scratch, removeCgroup)
 	sweepCgroups()
 	return err

@@ -68,6 +68,9 @@ func (s *running) mountOverlay(spec runtime.Spec, dir string) error {
 	if _, err := os.Stat("/sys/module/overlay/parameters/index"); err == nil {
 		options += ",index=off" // an index ties a kept upper to one lower
 	}
+	if standsOn() != machine {
+		options += ",userxattr"
+	}
 	if len(options) >= os.Getpagesize() {
 		return &runtime.Error{Op: "mounting " + spec.Root, Code: runtime.CodeEngine,
 			Err: fmt.Errorf("the layers' paths take %d bytes, more than mount(2) does", len(options))}

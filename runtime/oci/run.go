@@ -31,6 +31,9 @@ type running struct {
 
 // Run runs one session to its end.
 func (e *Engine) Run(ctx context.Context, spec runtime.Spec, stdio runtime.Stdio) (res runtime.Result, err error) {
+	if err := checkRights(); err != nil {
+		return runtime.Result{}, err
+	}
 	binary, err := e.find()
 	if err != nil {
 		return runtime.Result{}, err
@@ -111,6 +114,9 @@ func (s *running) clear() error {
 	if s.kept != nil {
 		s.kept.Close()
 	}
+	if standsOn() != machine {
+		return s.Remove(nil)
+	}
 	return s.Remove(removeCgroup)
 }
 
@@ -120,8 +126,10 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	if err := session.PrivateMounts(); err != nil {
 		return err
 	}
-	if err := trimCgroups(); err != nil {
-		return err
+	if standsOn() == machine {
+		if err := trimCgroups(); err != nil {
+			return err
+		}
 	}
 	unix.Umask(0o022) // this thread's alone since unshare(2): for mount points
 	if err := s.overlay(spec); err != nil {
@@ -144,6 +152,9 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 		return err
 	}
 	at := runtime.Placement{Root: s.root, PID: s.anchor.Namespace(), Cgroup: "/" + s.ID}
+	if standsOn() != machine {
+		at.Cgroup, at.UserNamespace = "", true
+	}
 	if size, err := unix.IoctlGetWinsize(int(std.In.Fd()), unix.TIOCGWINSZ); err == nil {
 		at.Rows, at.Columns = uint(size.Row), uint(size.Col)
 	}
@@ -171,6 +182,9 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	s.runtime = exec.Command(binary, append(args, s.ID)...)
 	s.runtime.Env = []string{"PATH=" + os.Getenv("PATH")}
 	s.runtime.Stdin, s.runtime.Stdout, s.runtime.Stderr = std.In, std.Out, std.Err
+	if standsOn() == mapped {
+		s.runtime.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{NoSetGroups: true}} // root's
+	}
 	return s.runtime.Start()
 }
 
