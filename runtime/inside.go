@@ -175,6 +175,12 @@ func WriteFiles(spec Spec, dir string) (Spec, error) {
 		spec.Mounts = append(spec.Mounts, Mount{Source: name, Target: f.Path, ReadOnly: true})
 	}
 	spec.Files = nil
+	if spec.Kernel != nil {
+		var err error
+		if spec.Kernel, err = spec.Kernel.write(dir); err != nil {
+			return Spec{}, err
+		}
+	}
 	return spec, nil
 }
 

@@ -47,6 +47,8 @@ type Spec struct {
 	Network  Network
 	Mounts   []Mount
 	Files    []File
+	// Kernel is what the session is shown instead of this machine's own; nil for that.
+	Kernel *Kernel
 	// Devices are paths of device nodes of this machine, which the session has at the
 	// same place.
 	Devices []string

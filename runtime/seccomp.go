@@ -18,8 +18,9 @@ var denied = []string{
 	"swapoff", "swapon", "syslog", "umount", "umount2", "unshare", "vhangup",
 }
 
-// seccompFilter is the field's default profile for the capabilities of s.
-func seccompFilter(s *specs.Spec) (*specs.LinuxSeccomp, error) {
+// seccompFilter is the field's default profile for the capabilities of s, without what a
+// kernel that isn't this machine's lacks.
+func seccompFilter(s *specs.Spec, kernel *Kernel) (*specs.LinuxSeccomp, error) {
 	filter, err := seccomp.GetDefaultProfile(s)
 	if err != nil {
 		return nil, err
@@ -38,5 +39,6 @@ func seccompFilter(s *specs.Spec) (*specs.LinuxSeccomp, error) {
 	names := slices.DeleteFunc(slices.Clone(denied), func(name string) bool { return known[name] })
 	filter.Syscalls = append(filter.Syscalls,
 		specs.LinuxSyscall{Names: names, Action: specs.ActErrno, ErrnoRet: &eperm})
+	kernel.limit(filter)
 	return filter, nil
 }

@@ -80,7 +80,10 @@ func OCI(spec Spec, at Placement) (*specs.Spec, error) {
 	if err := addDevices(s, spec, at.BindDevices); err != nil {
 		return nil, err
 	}
-	if s.Linux.Seccomp, err = seccompFilter(s); err != nil {
+	if s.Hooks, err = spec.Kernel.hooks(); err != nil {
+		return nil, err
+	}
+	if s.Linux.Seccomp, err = seccompFilter(s, spec.Kernel); err != nil {
 		return nil, fmt.Errorf("building the system call filter: %w", err)
 	}
 	return s, nil

@@ -5,9 +5,9 @@ package main
 import (
 	"context"
 	"os"
-	"os/signal"
 	"runtime/debug"
-	"syscall"
+
+	"github.com/stead-env/stead/runtime/session"
 )
 
 // The collector is left to rest until the heap is worth it, and works to stay under
@@ -19,19 +19,12 @@ const (
 )
 
 func main() {
+	if code, ok := session.Hook(os.Args); ok {
+		os.Exit(code)
+	}
 	debug.SetMemoryLimit(memory)
 	debug.SetGCPercent(growth)
-	// SIGHUP too: what was started in a terminal dies with it, unless under nohup(1).
-	var heed []os.Signal
-	for _, sig := range []os.Signal{os.Interrupt, syscall.SIGTERM, syscall.SIGHUP} {
-		if !signal.Ignored(sig) {
-			heed = append(heed, sig)
-		}
-	}
-	ctx, stop := context.WithCancel(context.Background())
-	if len(heed) > 0 {
-		ctx, stop = signal.NotifyContext(ctx, heed...)
-	}
+	ctx, stop := heeding(context.Background())
 	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	stop()
 	os.Exit(code)

@@ -19,6 +19,7 @@ import (
 	"github.com/creack/pty"
 
 	"github.com/stead-env/stead/runtime"
+	"github.com/stead-env/stead/runtime/session"
 )
 
 // specVariable hands a session to a copy of the test program.
@@ -27,6 +28,9 @@ const specVariable = "ENGINETEST_SPEC"
 // Main is the TestMain of a driver's tests. Signals, terminals and sudden death
 // need a process of their own: a copy of the test program that runs one session.
 func Main(m *testing.M, engine runtime.Engine) {
+	if code, ok := session.Hook(os.Args); ok {
+		os.Exit(code)
+	}
 	text, ok := os.LookupEnv(specVariable)
 	if !ok {
 		os.Exit(m.Run())

@@ -46,6 +46,7 @@ func Run(t *testing.T, engine runtime.Engine, options Options) {
 		{"links", s.links},
 		{"network", s.network},
 		{"isolation", s.isolation},
+		{"kernel", s.kernel},
 		{"other root", s.otherRoot},
 		{"kept upper", s.keptUpper},
 		{"at once", s.atOnce},
