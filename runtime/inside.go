@@ -195,7 +195,7 @@ func Lookup(spec Spec, root string) error {
 	candidates := []string{name}
 	if !strings.Contains(name, "/") {
 		candidates = nil
-		for _, dir := range strings.Split(searchPath(spec.Env), ":") {
+		for _, dir := range strings.Split(SearchPath(spec.Env), ":") {
 			candidates = append(candidates, dir+"/"+name)
 		}
 	}
@@ -229,8 +229,8 @@ func Lookup(spec Spec, root string) error {
 	return fail(CodeNotFound, "no such command in "+spec.Name)
 }
 
-// searchPath is PATH in env, or what execvp(3) takes where there is none.
-func searchPath(env []string) string {
+// SearchPath is PATH in env, or what execvp(3) takes where there is none.
+func SearchPath(env []string) string {
 	for _, v := range slices.Backward(env) {
 		if dirs, ok := strings.CutPrefix(v, "PATH="); ok {
 			return dirs

@@ -61,13 +61,11 @@ func runBuild(ctx context.Context, g *globals, f buildFlags, args, command []str
 	if err != nil {
 		return err
 	}
-	engine, err := newEngine(ctx, f.engine)
+	engine, err := g.newEngine(ctx, f.engine, false)
 	if err != nil {
 		return err
 	}
-	if err := engine.Sweep(ctx, envs.ScratchDir(w.config.Store)); err != nil {
-		fmt.Fprintf(g.stderr, "clearing what a killed session left: %v\n", err)
-	}
+	g.sweep(ctx, engine, envs.ScratchDir(w.config.Store))
 	opts := envs.BuildOptions{Command: command, KeepGoing: f.keepGoing, AtOnce: f.jobs, User: w.user}
 	if !f.quiet {
 		opts.Output = &aside{w.meter, g.stderr}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -9,8 +10,9 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/stead-env/stead/runtime"
+	"github.com/stead-env/stead/runtime/chroot"
 	"github.com/stead-env/stead/runtime/oci"
-	"github.com/stead-env/stead/runtime/rootless"
+	"github.com/stead-env/stead/runtime/session"
 )
 
 // engineAuto leaves the choice to what this machine allows.
@@ -22,6 +24,7 @@ var engines = []struct {
 	make func() runtime.Engine
 }{
 	{"embedded", func() runtime.Engine { return oci.New("") }},
+	{"chroot", func() runtime.Engine { return chroot.New() }},
 }
 
 // engineFlag adds --engine.
@@ -55,8 +58,8 @@ func namedEngine(flag string) (string, error) {
 
 // newEngine is the engine that --engine names, or else the one to take here. Who
 // can't use it at all is told before an env is fetched and made; what else it
-// lacks shows when it is used.
-func newEngine(ctx context.Context, flag string) (runtime.Engine, error) {
+// lacks shows when it is used. shell says that people will work in it.
+func (g *globals) newEngine(ctx context.Context, flag string, shell bool) (runtime.Engine, error) {
 	name, err := namedEngine(flag)
 	if err != nil {
 		return nil, err
@@ -67,9 +70,44 @@ func newEngine(ctx context.Context, flag string) (runtime.Engine, error) {
 			return engine, engine.Check(ctx)
 		}
 	}
-	engine := engines[0].make()
-	if !rootless.Needed() {
-		return engine, nil
+	return g.autoEngine(ctx, shell)
+}
+
+// autoEngine is the embedded engine wherever it could work. Where a container
+// around this process allows neither mounts nor user namespaces there is a
+// chroot, which isolates less: so much less that nobody gets to work in it
+// without having asked for it.
+func (g *globals) autoEngine(ctx context.Context, shell bool) (runtime.Engine, error) {
+	embedded := engines[0].make()
+	if session.OnThread(session.PrivateMounts) == nil {
+		return embedded, nil // what else it needs shows when it is used
 	}
-	return engine, engine.Check(ctx)
+	cause := embedded.Check(ctx)
+	if cause != nil && g.noNamespace != nil {
+		cause = g.noNamespace
+	}
+	instead := chroot.New()
+	if cause == nil || instead.Check(ctx) != nil {
+		return embedded, cause
+	}
+	if shell {
+		return nil, &hintError{cause, "stead enter --engine chroot works here, with no isolation but that of files"}
+	}
+	fmt.Fprintln(g.stderr, "note: no mounts and no user namespaces are allowed here: taking the chroot engine, which isolates files, "+
+		"but neither processes nor the network")
+	return instead, nil
+}
+
+// sweep clears what killed sessions left, whichever engine they were of that needs
+// nothing but this process for it.
+func (g *globals) sweep(ctx context.Context, engine runtime.Engine, scratch string) {
+	list := []runtime.Engine{engine}
+	if other := chroot.New(); other.Name() != engine.Name() {
+		list = append(list, other)
+	}
+	for _, e := range list {
+		if err := e.Sweep(ctx, scratch); err != nil {
+			fmt.Fprintf(g.stderr, "clearing what a killed session left: %v\n", err)
+		}
+	}
 }

@@ -87,7 +87,7 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 		return notStarted(g, err)
 	}
 	defer w.close() //nolint:errcheck // the command's exit code counts
-	engine, err := newEngine(ctx, f.engine)
+	engine, err := g.newEngine(ctx, f.engine, len(command) == 0)
 	if err != nil {
 		return notStarted(g, err)
 	}
@@ -101,9 +101,7 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 	}
 	defer letGo()
 	w.meter.close()
-	if err := engine.Sweep(ctx, spec.Scratch); err != nil {
-		fmt.Fprintf(g.stderr, "clearing what a killed session left: %v\n", err)
-	}
+	g.sweep(ctx, engine, spec.Scratch)
 	if err := ctx.Err(); err != nil {
 		return notStarted(g, err)
 	}

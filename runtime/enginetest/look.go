@@ -111,7 +111,7 @@ func (s state) nothingLeft(t testing.TB, scratch string) {
 }
 
 // noProcess waits a moment and reports processes that have a scratch folder in
-// their mounts: those of sessions, and runtimes.
+// their mounts, or their root in it: those of sessions, and runtimes.
 func noProcess(t testing.TB, scratch string) {
 	t.Helper()
 	var left []string
@@ -119,7 +119,9 @@ func noProcess(t testing.TB, scratch string) {
 		left = left[:0]
 		tables, _ := filepath.Glob("/proc/[0-9]*/mountinfo")
 		for _, table := range tables {
-			if text, err := os.ReadFile(table); err == nil && strings.Contains(string(text), scratch) {
+			text, _ := os.ReadFile(table)
+			root, _ := os.Readlink(filepath.Join(filepath.Dir(table), "root"))
+			if strings.Contains(string(text), scratch) || strings.HasPrefix(root, scratch) {
 				comm, _ := os.ReadFile(filepath.Join(filepath.Dir(table), "comm"))
 				left = append(left, filepath.Dir(table)+" "+strings.TrimSpace(string(comm)))
 			}

@@ -15,6 +15,9 @@ type Options struct {
 	OneUser      bool // users inside other than root and the one who runs stead
 	NoNamespaces bool // sees, and shares, this machine's processes, mounts, names and network
 	NoSeccomp    bool // no system call filter
+	// Copies: what is mounted is copied in, and brought back at the end. What is
+	// read-only takes writes, which reach nothing outside, and there is no /proc.
+	Copies bool
 }
 
 // suite is one engine under test.

@@ -34,7 +34,13 @@ type Folder struct {
 // file exists and is locked before the folder does, so that Sweep never meets a
 // living session without a lock.
 func NewFolder(scratch string, subfolders ...string) (*Folder, error) {
-	f := &Folder{ID: Prefix + strings.ToLower(rand.Text()[:16])}
+	return NewFolderPrefix(Prefix, scratch, subfolders...)
+}
+
+// NewFolderPrefix makes a folder of another prefix, which only SweepPrefix with
+// the same clears: for an engine that has more to do than to remove it.
+func NewFolderPrefix(prefix, scratch string, subfolders ...string) (*Folder, error) {
+	f := &Folder{ID: prefix + strings.ToLower(rand.Text()[:16])}
 	f.Dir = filepath.Join(scratch, f.ID)
 	var err error
 	if f.lock, err = TakeLock(f.Dir + lockSuffix); err != nil {
@@ -58,13 +64,20 @@ func (f *Folder) Remove(clear func(id string) error) error {
 	return remove(f.Dir, clear)
 }
 
-// remove clears a session of which the lock is held.
+// Leave leaves the folder to the next Sweep.
+func (f *Folder) Leave() error { return f.lock.Close() }
+
+// remove clears a session of which the lock is held. What the engine can't clear
+// stays for the next time.
 func remove(dir string, clear func(id string) error) error {
 	var err error
 	if clear != nil {
 		err = clear(filepath.Base(dir))
 	}
-	if err := errors.Join(err, os.RemoveAll(dir)); err != nil {
+	if err == nil {
+		err = os.RemoveAll(dir)
+	}
+	if err != nil {
 		return fmt.Errorf("clearing the session %s: %w", dir, err)
 	}
 	return os.Remove(dir + lockSuffix)
@@ -72,6 +85,11 @@ func remove(dir string, clear func(id string) error) error {
 
 // Sweep removes the folders in scratch of sessions whose process is gone.
 func Sweep(ctx context.Context, scratch string, clear func(id string) error) error {
+	return SweepPrefix(ctx, Prefix, scratch, clear)
+}
+
+// SweepPrefix is Sweep for folders of NewFolderPrefix.
+func SweepPrefix(ctx context.Context, prefix, scratch string, clear func(id string) error) error {
 	entries, err := os.ReadDir(scratch)
 	if err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
@@ -85,7 +103,7 @@ func Sweep(ctx context.Context, scratch string, clear func(id string) error) err
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		if !strings.HasPrefix(name, Prefix) || !strings.HasSuffix(name, lockSuffix) {
+		if !strings.HasPrefix(name, prefix) || !strings.HasSuffix(name, lockSuffix) {
 			continue
 		}
 		path := filepath.Join(scratch, name)
