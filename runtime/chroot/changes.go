@@ -8,7 +8,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,9 +25,8 @@ type changes struct {
 	skip   map[string]bool
 	upper  string // where changes are kept, in overlay's form; "" only counts
 
-	count   int
-	seen    map[fileID]bool // files with several names count once
-	noClone atomic.Bool
+	count int
+	seen  map[fileID]bool // files with several names count once
 }
 
 // changes counts the files that the session made, changed or removed outside its
