@@ -161,7 +161,7 @@ func BuildOne(ctx context.Context, cfg Config, engine runtime.Engine, p *Project
 	}
 	defer func() { err = errors.Join(err, log.Close()) }()
 	run := builder{cfg: cfg, engine: engine, project: p, view: view, settings: buildSettings(p, rel.Target, opts.User), agent: opts.User.SSHAgent,
-		made: Made{Release: rel, Root: root.Path, Identity: root.Identity, Host: root.Header.Host}, log: log, out: log}
+		made: Made{Release: rel, Root: root.Path, Identity: root.Identity, Host: root.Header.Host, Header: root.Header}, log: log, out: log}
 	if opts.Output != nil {
 		run.out = &both{log, opts.Output}
 	}
@@ -235,7 +235,7 @@ func (r *builder) commands(ctx context.Context, build Build) error {
 		if len(step.command) == 0 {
 			continue
 		}
-		opts := SessionOptions{Settings: r.settings, SSHAgent: r.agent, Command: step.command, homeDir: r.view.Home, source: r.view.Dir}
+		opts := SessionOptions{Settings: r.settings, Progress: r.cfg.Progress, SSHAgent: r.agent, Command: step.command, homeDir: r.view.Home, source: r.view.Dir}
 		opts.Network, opts.Mounts = step.network, slices.Concat(r.settings.Mounts, caches)
 		spec, err := SessionSpec(ctx, r.cfg.Store, r.made, r.project, opts)
 		if err != nil {

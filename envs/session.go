@@ -14,6 +14,7 @@ import (
 	"github.com/stead-env/stead/envs/lock"
 	"github.com/stead-env/stead/envs/store"
 	"github.com/stead-env/stead/runtime"
+	"github.com/stead-env/stead/snapshot"
 )
 
 // Made is an env that is ready on this machine: a release and its root filesystem.
@@ -23,6 +24,7 @@ type Made struct {
 	// Identity is the lock's, which names the content of Root.
 	Identity digest.Digest
 	Host     lock.Host
+	Header   lock.Header // tells of the kernel, where a session asks
 }
 
 // SessionOptions are what a session is to be.
@@ -31,7 +33,8 @@ type SessionOptions struct {
 	Command  []string // none: a shell
 	Terminal bool
 	Dir      string // where to start, on this machine; "" is the project
-	SSHAgent bool   // with the network, the developer's ssh agent may be used
+	Progress snapshot.Progress
+	SSHAgent bool // with the network, the developer's ssh agent may be used
 
 	homeDir string // a home for this purpose, instead of Home
 	source  string // what stands at the project's path; "" is the project
@@ -83,7 +86,7 @@ func SessionSpec(ctx context.Context, s *store.Store, env Made, p *Project, opts
 	plan.spec.Files = append(plan.spec.Files, plan.who.files...)
 	plan.variables()
 	for _, add := range []func() error{
-		plan.home, plan.showProject, plan.mounts, plan.devices, plan.display, plan.agent,
+		plan.home, plan.showProject, plan.mounts, plan.devices, plan.display, plan.agent, plan.kernel,
 	} {
 		if err := add(); err != nil {
 			return plan.spec, err

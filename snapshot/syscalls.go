@@ -79,7 +79,7 @@ func (k *KernelSymbols) add(to map[string]bool, function string, compat bool) {
 	if !validCall(function) {
 		return
 	}
-	k.compat = k.compat || compat
+	k.compat = k.compat || compat || function == "getuid16" // which 32-bit programs alone have
 	k.time64 = k.time64 || function == "clock_gettime32"
 	for _, name := range callsOf(function) {
 		to[name] = true

@@ -161,9 +161,9 @@ func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, ta
 		return spec, nil, fmt.Errorf("finding the current folder: %w", err)
 	}
 	spec, err = envs.SessionSpec(ctx, w.config.Store,
-		envs.Made{Release: releases[0], Root: root.Path, Identity: root.Identity, Host: root.Header.Host}, w.project,
+		envs.Made{Release: releases[0], Root: root.Path, Identity: root.Identity, Host: root.Header.Host, Header: root.Header}, w.project,
 		envs.SessionOptions{Settings: w.project.Settings(releases[0].Target, w.user, flags), Command: command,
-			Terminal: isTerminal(os.Stdin) && isTerminal(g.stdout), Dir: dir, SSHAgent: w.user.SSHAgent})
+			Terminal: isTerminal(os.Stdin) && isTerminal(g.stdout), Dir: dir, SSHAgent: w.user.SSHAgent, Progress: w.config.Progress})
 	return spec, root, err
 }
 

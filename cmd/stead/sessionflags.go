@@ -16,6 +16,7 @@ type sessionFlags struct {
 	engine  string
 	home    string
 	network string
+	kernel  string
 	mounts  []string
 	devices []string
 	env     []string
@@ -28,6 +29,7 @@ func (f *sessionFlags) add(flags *pflag.FlagSet) {
 	addChoice(flags, &f.display, "display", "let programs inside show windows on your X11 or Wayland display")
 	flags.StringVar(&f.home, "home", "", "home folder: private (one for each target; the default), shared (your own) or none")
 	flags.StringVar(&f.network, "network", "", "network: host (the default) or none")
+	flags.StringVar(&f.kernel, "kernel", "", "kernel that programs see: own (this machine's; the default) or target (its system calls and its release)")
 	flags.StringArrayVar(&f.mounts, "mount", nil, `show a file or folder of this machine inside: SOURCE[:TARGET][:ro], with \: for a colon in a name`)
 	flags.StringArrayVar(&f.devices, "device", nil, "show a device of this machine inside, or all in a folder: /dev/kvm, /dev/dri")
 	flags.StringArrayVar(&f.env, "env", nil, "set a variable inside: NAME=VALUE, or NAME for this machine's value")
@@ -49,7 +51,7 @@ func addChoice(flags *pflag.FlagSet, to **bool, name, usage string) {
 
 // settings are what the flags choose. What can't be is a usage error.
 func (f *sessionFlags) settings() (s envs.Settings, err error) {
-	s = envs.Settings{Network: runtime.Network(f.network), Home: f.home, Root: f.root, Display: f.display, Devices: f.devices}
+	s = envs.Settings{Network: runtime.Network(f.network), Home: f.home, Kernel: f.kernel, Root: f.root, Display: f.display, Devices: f.devices}
 	if key, text := s.Mistake(); key != "" {
 		return s, usagef("--%s %s", strings.TrimSuffix(key, "s"), text)
 	}

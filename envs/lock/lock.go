@@ -67,10 +67,10 @@ type Host struct {
 // Kernel is what the host's running kernel was, beyond its release; nil where no kernel
 // could be asked. Locks written before it was recorded have none.
 type Kernel struct {
-	Version string `toml:"version,omitempty"` // its /proc/version
+	Version string `toml:"version,omitempty" json:"version,omitempty"` // its /proc/version
 	// SystemCalls are those that it really has, sorted, by libseccomp's names: kernels of
 	// distributions have later calls than their release tells.
-	SystemCalls []string `toml:"system-calls,omitempty"`
+	SystemCalls []string `toml:"system-calls,omitempty" json:"systemCalls,omitempty"`
 }
 
 // Archive is where packages came from, with the evidence.
