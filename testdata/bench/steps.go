@@ -12,10 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
-	"syscall"
-	"time"
 )
 
 // The things that are measured.
@@ -32,9 +29,6 @@ const (
 	unsynced      = "mmdebstrap, dpkg's syncs off"
 	decompress    = "decompressing the package files, one a processor"
 	untar         = "tar -x of the finished root"
-	steadTrue     = "stead run -- true"
-	runcTrue      = "runc run, true, the same bundle"
-	runcSpec      = "runc run, true, the same root, no seccomp filter (runc spec)"
 )
 
 // bench is one run of the benchmark.
@@ -48,15 +42,14 @@ type bench struct {
 	root    string // made by pull
 	debs    []string
 	include string // all packages, for mmdebstrap
-	bundle  string // of runc, as stead has it
-	plain   string // of runc, as `runc spec` has it
 	tar     string
 	samples []*sample
 	memory  int64  // peak of the last command, bytes
 	output  string // of the last command, to stdout
 }
 
-func prepare(ctx context.Context) (_ *bench, err error) {
+// prepare makes what is measured; with starts alone, what they need.
+func prepare(ctx context.Context, startsOnly bool) (_ *bench, err error) {
 	out, err := exec.CommandContext(ctx, "testdata/hosts/cached", "bench-host").Output()
 	if err != nil {
 		return nil, fmt.Errorf("making a host: %w", err)
@@ -74,12 +67,12 @@ func prepare(ctx context.Context) (_ *bench, err error) {
 		}
 	}()
 	b.fleet, b.store = b.path("fleet"), b.path("store")
-	b.bundle, b.plain, b.tar = b.path("bundle"), b.path("plain"), b.path("root.tar")
+	b.tar = b.path("root.tar")
 	b.stead = b.path("stead") // a copy: bin/stead may be built again meanwhile
 	if err := b.command(ctx, "", "cp", "bin/stead", b.stead); err != nil {
 		return nil, err
 	}
-	for _, sub := range []string{"project", "repo", "bundle", "plain"} {
+	for _, sub := range []string{"project", "repo"} {
 		if err := os.MkdirAll(b.path(sub), 0o700); err != nil {
 			return nil, err
 		}
@@ -87,7 +80,11 @@ func prepare(ctx context.Context) (_ *bench, err error) {
 	if b.debs, err = filepath.Glob(filepath.Join(b.host, "var/cache/apt/archives/*.deb")); err != nil {
 		return nil, err
 	}
-	for _, prepare := range []func(context.Context) error{b.repository, b.snapshots, b.finished, b.container} {
+	steps := []func(context.Context) error{b.repository, b.snapshots, b.finished}
+	if startsOnly {
+		steps = []func(context.Context) error{b.server, b.ready}
+	}
+	for _, prepare := range steps {
 		if err := prepare(ctx); err != nil {
 			return nil, err
 		}
@@ -141,14 +138,19 @@ func (b *bench) snapshots(ctx context.Context) error {
 	if err := b.measure(ctx, first); err != nil {
 		return err
 	}
-	// What mmdebstrap is compared with are packages: not the host's large files.
-	if err := b.command(ctx, b.dir, b.stead, "snapshot", b.host, "server", "--yes", "--drop", "/opt/big/**"); err != nil {
+	if err := b.server(ctx); err != nil {
 		return err
 	}
 	if err := b.crowded(ctx); err != nil {
 		return err
 	}
 	return os.Rename(b.store, b.path("lead"))
+}
+
+// server takes a snapshot without the host's large files: what mmdebstrap is compared
+// with are packages.
+func (b *bench) server(ctx context.Context) error {
+	return b.command(ctx, b.dir, b.stead, "snapshot", b.host, "server", "--yes", "--drop", "/opt/big/**")
 }
 
 // crowded measures a copy of the host with many small files, for the memory it takes.
@@ -186,6 +188,14 @@ func (b *bench) finished(ctx context.Context) error {
 	if err := b.withBlobs(ctx); err != nil {
 		return err
 	}
+	if err := b.ready(ctx); err != nil {
+		return err
+	}
+	return b.command(ctx, b.dir, "tar", "-C", b.root, "--xattrs", "--xattrs-include=*", "-cf", b.tar, ".")
+}
+
+// ready makes the root, and learns where it is.
+func (b *bench) ready(ctx context.Context) error {
 	if err := b.command(ctx, b.path("project"), b.stead, "pull", "server", "--json"); err != nil {
 		return err
 	}
@@ -194,73 +204,7 @@ func (b *bench) finished(ctx context.Context) error {
 		return errors.Join(err, fmt.Errorf("pull answered %q", b.output))
 	}
 	b.root = answers[0].Root
-	return b.command(ctx, b.dir, "tar", "-C", b.root, "--xattrs", "--xattrs-include=*", "-cf", b.tar, ".")
-}
-
-// container writes two bundles for bare runc on the same root: stead's own, read off a
-// running session, and the one that `runc spec` writes.
-func (b *bench) container(ctx context.Context) error {
-	sleep := exec.CommandContext(ctx, b.stead, "run", "server", "--", "sleep", "60")
-	sleep.Dir = b.path("project")
-	sleep.Env = append(os.Environ(), "STEAD_FLEET="+b.fleet, "STEAD_STORE="+b.store)
-	if err := sleep.Start(); err != nil {
-		return err
-	}
-	config, err := awaitFile(ctx, filepath.Join(b.store, "sessions/*/config.json"))
-	err = errors.Join(err, sleep.Process.Signal(syscall.SIGTERM))
-	sleep.Wait() //nolint:errcheck // it was told to end
-	if err != nil {
-		return err
-	}
-	if err := b.writeBundle(b.bundle, config); err != nil {
-		return err
-	}
-	if err := b.command(ctx, b.plain, "runc", "spec"); err != nil {
-		return err
-	}
-	if config, err = os.ReadFile(filepath.Join(b.plain, "config.json")); err != nil {
-		return err
-	}
-	return b.writeBundle(b.plain, config)
-}
-
-// awaitFile reads the file that a pattern matches once it is there and complete.
-func awaitFile(ctx context.Context, pattern string) ([]byte, error) {
-	for range 200 {
-		if names, _ := filepath.Glob(pattern); len(names) == 1 {
-			if content, err := os.ReadFile(names[0]); err == nil && json.Valid(content) {
-				return content, nil
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-	return nil, fmt.Errorf("%s: no session came", pattern)
-}
-
-// writeBundle makes a session's specification one that stands alone: runc makes its
-// process namespace, and nothing of the session is mounted.
-func (b *bench) writeBundle(dir string, config []byte) error {
-	var spec map[string]any
-	if err := json.Unmarshal(config, &spec); err != nil {
-		return err
-	}
-	process, linux := spec["process"].(map[string]any), spec["linux"].(map[string]any)
-	process["terminal"], process["args"], process["cwd"] = false, []string{"true"}, "/"
-	spec["root"] = map[string]any{"path": b.root, "readonly": true}
-	delete(linux, "cgroupsPath")
-	spec["mounts"] = slices.DeleteFunc(spec["mounts"].([]any), func(m any) bool { return m.(map[string]any)["type"] == "bind" })
-	for _, n := range linux["namespaces"].([]any) {
-		delete(n.(map[string]any), "path")
-	}
-	content, err := json.Marshal(spec)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, "config.json"), content, 0o600)
+	return nil
 }
 
 // withBlobs gives the developer a fresh store with the package files, and no more.
@@ -346,18 +290,3 @@ func (b *bench) bootstrap(options ...string) func(context.Context) error {
 func (b *bench) asLead(context.Context) error { b.store = b.path("lead"); return nil }
 
 func (b *bench) asDeveloper(context.Context) error { b.store = b.path("store"); return nil }
-
-// startSteps start and end one program in a container.
-func (b *bench) startSteps() []step {
-	return []step{
-		{name: steadTrue, do: func(ctx context.Context) error {
-			return b.command(ctx, b.path("project"), b.stead, "run", "server", "--", "true")
-		}},
-		{name: runcTrue, do: func(ctx context.Context) error {
-			return b.command(ctx, b.bundle, "runc", "run", fmt.Sprintf("bench-%d", os.Getpid()))
-		}},
-		{name: runcSpec, do: func(ctx context.Context) error {
-			return b.command(ctx, b.plain, "runc", "run", fmt.Sprintf("bench-%d", os.Getpid()))
-		}},
-	}
-}
