@@ -2,6 +2,7 @@ package enginetest
 
 import (
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"io/fs"
 	"os"
@@ -10,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // manifest describes every entry below root: what a write would change.
@@ -62,52 +65,67 @@ func differ(before, after string) string {
 	return strings.Join(out, "\n")
 }
 
-// state is what sessions could leave behind on this machine.
-type state struct {
-	mounts  string
-	cgroups map[string]bool
+// sessions notes the names of all that is ever made in a scratch folder: whatever
+// else runs on this machine has sessions too.
+type sessions struct {
+	events *os.File
+	names  []string
 }
 
-func look(t testing.TB) state {
+func watch(t testing.TB, scratch string) *sessions {
+	t.Helper()
+	fd, err := unix.InotifyInit1(unix.IN_NONBLOCK | unix.IN_CLOEXEC)
+	must(t, err)
+	w := &sessions{events: os.NewFile(uintptr(fd), "inotify")}
+	t.Cleanup(func() { w.events.Close() })
+	_, err = unix.InotifyAddWatch(fd, scratch, unix.IN_CREATE)
+	must(t, err)
+	return w
+}
+
+// seen are the names so far.
+func (w *sessions) seen(t testing.TB) []string {
+	t.Helper()
+	buf := make([]byte, 1<<16)
+	for {
+		must(t, w.events.SetReadDeadline(time.Now().Add(time.Millisecond)))
+		n, err := w.events.Read(buf)
+		if err != nil {
+			return w.names
+		}
+		for rest := buf[:n]; len(rest) >= unix.SizeofInotifyEvent; {
+			size := binary.NativeEndian.Uint32(rest[12:])
+			name, _, _ := strings.Cut(string(rest[unix.SizeofInotifyEvent:][:size]), "\x00")
+			w.names = append(w.names, name)
+			rest = rest[unix.SizeofInotifyEvent+size:]
+		}
+	}
+}
+
+// nothingLeft reports what sessions of the suite left on this machine. What others
+// have there is theirs: engines are tested beside each other.
+func (s *suite) nothingLeft(t testing.TB) {
 	t.Helper()
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	must(t, err)
-	return state{mounts: string(mounts), cgroups: cgroups()}
-}
-
-// cgroups are all cgroups but those of version 1's per-controller copies deeper
-// than a container engine makes them.
-func cgroups() map[string]bool {
-	found := map[string]bool{}
-	for _, pattern := range []string{"/sys/fs/cgroup/*", "/sys/fs/cgroup/*/*", "/sys/fs/cgroup/*/*/*"} {
-		paths, _ := filepath.Glob(pattern)
-		for _, p := range paths {
-			if info, err := os.Stat(p); err == nil && info.IsDir() {
-				found[p] = true
+	for _, name := range append(s.sessions.seen(t), s.scratch) {
+		for line := range strings.Lines(string(mounts)) {
+			if strings.Contains(line, name) {
+				t.Errorf("mount left: %s", line)
+			}
+		}
+		for _, pattern := range []string{"/sys/fs/cgroup/", "/sys/fs/cgroup/*/", "/sys/fs/cgroup/*/*/", "/sys/fs/cgroup/*/*/*/"} {
+			if left, _ := filepath.Glob(pattern + name); len(left) > 0 {
+				t.Errorf("cgroup left: %s", left)
 			}
 		}
 	}
-	return found
-}
-
-// nothingLeft reports what there is now and wasn't before.
-func (s state) nothingLeft(t testing.TB, scratch string) {
-	t.Helper()
-	now := look(t)
-	if now.mounts != s.mounts {
-		t.Errorf("mounts changed:\n%s", differ(s.mounts, now.mounts))
-	}
-	for p := range now.cgroups {
-		if !s.cgroups[p] && strings.Contains(p, "stead") {
-			t.Errorf("cgroup left: %s", p)
-		}
-	}
-	left, err := os.ReadDir(scratch)
+	left, err := os.ReadDir(s.scratch)
 	must(t, err)
 	for _, e := range left {
 		t.Errorf("left in the scratch folder: %s", e.Name())
 	}
-	noProcess(t, scratch)
+	noProcess(t, s.scratch)
 }
 
 // noProcess waits a moment and reports processes that have a scratch folder in

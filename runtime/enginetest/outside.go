@@ -103,7 +103,6 @@ func (s *suite) signals(t *testing.T) {
 
 // killed kills the process above the session, in both kinds of session.
 func (s *suite) killed(t *testing.T) {
-	before := look(t)
 	for _, terminal := range []bool{false, true} {
 		for _, delay := range []time.Duration{2, 5, 10, 20, 40, 200} {
 			spec := s.spec("bash", "-c", "trap '' HUP TERM; (setsid sleep 600 &); echo x >/tmp/x; while :; do sleep 600; done")
@@ -123,13 +122,12 @@ func (s *suite) killed(t *testing.T) {
 	}
 	noProcess(t, s.scratch)
 	must(t, s.engine.Sweep(t.Context(), s.scratch))
-	before.nothingLeft(t, s.scratch)
+	s.nothingLeft(t)
 }
 
 // many starts sessions ten at a time and kills some of them at any moment of their
 // life: the ones that end leave nothing, and the next Sweep clears the others.
 func (s *suite) many(t *testing.T) {
-	before := look(t)
 	const sessions, kills = 100, 20
 	slots := make(chan struct{}, 10)
 	var wg sync.WaitGroup
@@ -162,7 +160,7 @@ func (s *suite) many(t *testing.T) {
 	wg.Wait()
 	noProcess(t, s.scratch)
 	must(t, s.engine.Sweep(t.Context(), s.scratch))
-	before.nothingLeft(t, s.scratch)
+	s.nothingLeft(t)
 }
 
 func (s *suite) open(t *testing.T, args ...string) *Terminal {
@@ -205,7 +203,6 @@ func (s *suite) terminal(t *testing.T) {
 }
 
 func (s *suite) hangup(t *testing.T) {
-	before := look(t)
 	for _, script := range []string{
 		"echo up; exec sleep 600", "trap '' HUP TERM INT; (setsid sleep 600 &); sleep 600 & echo up; while :; do sleep 600; done",
 	} {
@@ -219,5 +216,5 @@ func (s *suite) hangup(t *testing.T) {
 	must(t, term.Cmd.Process.Signal(syscall.SIGTERM))
 	term.Cmd.Wait()
 	term.Master.Close()
-	before.nothingLeft(t, s.scratch)
+	s.nothingLeft(t)
 }

@@ -22,11 +22,12 @@ type Options struct {
 
 // suite is one engine under test.
 type suite struct {
-	engine  runtime.Engine
-	options Options
-	root    string
-	other   string // shares the files of root
-	scratch string
+	engine   runtime.Engine
+	options  Options
+	root     string
+	other    string // shares the files of root
+	scratch  string
+	sessions *sessions // that were ever in scratch
 }
 
 // Run runs the conformance suite on an engine, the one that Main was given.
@@ -35,9 +36,8 @@ func Run(t *testing.T, engine runtime.Engine, options Options) {
 		t.Fatalf("the engine can't run here: %v", err)
 	}
 	s := &suite{engine: engine, options: options, root: Root(t), scratch: t.TempDir()}
-	s.other = twin(t, s.root)
+	s.other, s.sessions = twin(t, s.root), watch(t, s.scratch)
 	before := manifest(t, s.root) + manifest(t, s.other)
-	state := look(t)
 	for _, test := range []struct {
 		name string
 		run  func(*testing.T)
@@ -66,7 +66,7 @@ func Run(t *testing.T, engine runtime.Engine, options Options) {
 	if after := manifest(t, s.root) + manifest(t, s.other); after != before {
 		t.Errorf("a root filesystem was written to:\n%s", differ(before, after))
 	}
-	state.nothingLeft(t, s.scratch)
+	s.nothingLeft(t)
 }
 
 // spec is a session of the suite's root; args are the command.

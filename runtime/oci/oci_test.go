@@ -23,7 +23,7 @@ const variable = "STEAD_TEST_RUNTIME"
 
 func TestConformance(t *testing.T) {
 	needRoot(t)
-	for _, binary := range []string{"runc"} { // crun 1.8 alone forwards no terminal size
+	for _, binary := range []string{"runc", "crun"} {
 		t.Run(binary, func(t *testing.T) {
 			if _, err := exec.LookPath(binary); err != nil {
 				t.Skipf("%s isn't installed", binary)

@@ -24,6 +24,8 @@ type running struct {
 
 	anchor  *session.Anchor
 	runtime *exec.Cmd
+	socket  *session.ConsoleSocket // where the session has a terminal
+	console *session.Console
 	changes *os.Root // upper, reachable from outside the mount namespace too
 	made    []string // mount points that were made in upper
 	notes   []string
@@ -61,8 +63,11 @@ func (e *Engine) Run(ctx context.Context, spec runtime.Spec, stdio runtime.Stdio
 	}
 	stop := context.AfterFunc(ctx, s.anchor.End)
 	defer stop()
-	res.ExitCode, err = s.wait(spec.Terminal, signals)
+	res.ExitCode, err = s.wait(streams, signals)
 	s.anchor.Wait()
+	if s.console != nil {
+		s.console.Close()
+	}
 	streams.Close()
 	if ctx.Err() != nil {
 		return res, context.Cause(ctx)
@@ -113,6 +118,9 @@ func (s *running) clear() error {
 	}
 	if s.kept != nil {
 		s.kept.Close()
+	}
+	if s.socket != nil {
+		s.socket.Close()
 	}
 	if standsOn() != machine {
 		return s.Remove(nil)
@@ -169,37 +177,36 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	if err := os.WriteFile(s.Path("config.json"), data, 0o600); err != nil {
 		return err
 	}
+	// Detached, the command has the given streams themselves, not copies of what goes
+	// through them, and no process but this one stands above it.
 	args := []string{"--root", s.Path("state"), "--log", s.Path("log"), "--log-format", "json",
-		"run", "--bundle", s.Dir}
-	if !spec.Terminal {
-		// Detached, the command has the given streams themselves, not copies of what
-		// goes through them, and no process but this one stands above it.
-		args = append(args, "--detach", "--pid-file", s.Path("pid"))
-		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-			return fmt.Errorf("becoming the parent of orphans: %w", err)
+		"run", "--bundle", s.Dir, "--detach", "--pid-file", s.Path("pid")}
+	if spec.Terminal {
+		if s.socket, err = session.ListenConsole(s.Dir, "console"); err != nil {
+			return fmt.Errorf("making a socket for the terminal: %w", err)
 		}
+		args = append(args, "--console-socket", "console")
+	}
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("becoming the parent of orphans: %w", err)
 	}
 	s.runtime = exec.Command(binary, append(args, s.ID)...)
+	s.runtime.Dir = s.Dir
 	s.runtime.Env = []string{"PATH=" + os.Getenv("PATH")}
-	s.runtime.Stdin, s.runtime.Stdout, s.runtime.Stderr = std.In, std.Out, std.Err
+	if !spec.Terminal {
+		s.runtime.Stdin, s.runtime.Stdout, s.runtime.Stderr = std.In, std.Out, std.Err
+	}
+	// Of what is typed while it starts the session, or of a terminal that goes, it must
+	// not die half-way: this process has the signals, and passes them on afterwards.
+	s.runtime.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if standsOn() == mapped {
-		s.runtime.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{NoSetGroups: true}} // root's
+		s.runtime.SysProcAttr.Credential = &syscall.Credential{NoSetGroups: true} // root's
 	}
 	return s.runtime.Start()
 }
 
 // wait waits for the command, forwarding signals to it, and returns its exit code.
-func (s *running) wait(terminal bool, signals *session.Signals) (int, error) {
-	if terminal {
-		signals.Forward(func(sig os.Signal) { s.runtime.Process.Signal(sig) }, session.GraceTerminal, s.anchor.End)
-		err := s.runtime.Wait()
-		if err != nil && s.runtime.ProcessState.ExitCode() == 1 {
-			err = s.failure()
-		} else if s.runtime.ProcessState != nil {
-			err = nil
-		}
-		return exitCode(s.runtime.ProcessState), err
-	}
+func (s *running) wait(std *session.Streams, signals *session.Signals) (int, error) {
 	if err := s.runtime.Wait(); err != nil {
 		if failure := s.failure(); failure != nil {
 			return runtime.CodeEngine, failure
@@ -218,12 +225,29 @@ func (s *running) wait(terminal bool, signals *session.Signals) (int, error) {
 	if err != nil {
 		return runtime.CodeEngine, engineError("finding the command", err)
 	}
-	signals.Forward(func(sig os.Signal) { command.Signal(sig) }, session.Grace, s.anchor.End)
+	grace, send := session.Grace, func(sig os.Signal) { command.Signal(sig) }
+	if s.socket != nil {
+		grace = session.GraceTerminal
+		if err := s.openConsole(std, func() { signals.Add(unix.SIGHUP) }); err != nil {
+			return runtime.CodeEngine, engineError("opening the session's terminal", err)
+		}
+	}
+	signals.Forward(send, grace, s.anchor.End)
 	state, err := command.Wait()
 	if err != nil {
 		return runtime.CodeEngine, engineError("waiting for the command", err)
 	}
 	return exitCode(state), nil
+}
+
+// openConsole takes the terminal that the runtime made.
+func (s *running) openConsole(std *session.Streams, hangUp func()) error {
+	master, err := s.socket.Receive()
+	if err != nil {
+		return err
+	}
+	s.console, err = session.NewConsole(master, std.In, std.Out, hangUp)
+	return err
 }
 
 // exitCode is the code of a process as a shell would tell it.

@@ -55,6 +55,14 @@ func (s *Signals) Forward(send func(os.Signal), after time.Duration, end func())
 	}()
 }
 
+// Add puts a signal among those that came in.
+func (s *Signals) Add(sig os.Signal) {
+	select {
+	case s.ch <- sig:
+	case <-s.done:
+	}
+}
+
 // Stop ends collecting and forwarding.
 func (s *Signals) Stop() {
 	signal.Stop(s.ch)
