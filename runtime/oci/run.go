@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 
 	"github.com/stead-env/stead/runtime"
@@ -169,6 +170,11 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	config, err := runtime.OCI(spec, at)
 	if err != nil {
 		return err
+	}
+	if strings.HasPrefix(filepath.Base(binary), "crun") {
+		if err := annotate(config); err != nil {
+			return err
+		}
 	}
 	data, err := json.Marshal(config)
 	if err != nil {

@@ -75,7 +75,7 @@ func (b *bench) startSteps() []step {
 	nspawn := []string{"systemd-nspawn", "--quiet", "--read-only", "--register=no", "--keep-unit", "--machine=" + id, "-D", b.root}
 	// Limits of open files and processes as they are: to raise them takes a right that
 	// not every container around this one has.
-	podman := []string{"podman", "--cgroup-manager=cgroupfs", "run", "--rm", "--network=host",
+	podman := []string{"podman", "--runtime=runc", "--cgroup-manager=cgroupfs", "run", "--rm", "--network=host",
 		"--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"}
 	program := func(name, dir string, words ...string) step {
 		return step{name: name, do: func(ctx context.Context) error { return b.command(ctx, dir, words[0], words[1:]...) }}
