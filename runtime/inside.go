@@ -110,10 +110,13 @@ func (in *inside) make(p string, folder bool) (string, error) {
 		if made == "" {
 			made = path.Join("/", strings.TrimSuffix(p, rest), at)
 		}
+		// The umask of this process is not the session's business.
 		if i < len(parts)-1 || folder {
-			err = root.Mkdir(at, 0o755)
-		} else {
-			err = root.WriteFile(at, nil, 0o644)
+			if err = root.Mkdir(at, 0o755); err == nil {
+				err = root.Chmod(at, 0o755)
+			}
+		} else if err = root.WriteFile(at, nil, 0o644); err == nil {
+			err = root.Chmod(at, 0o644)
 		}
 		if err != nil {
 			return "", err
@@ -124,8 +127,8 @@ func (in *inside) make(p string, folder bool) (string, error) {
 
 // MountPoints resolves the mounts of spec inside root, the writable view of the
 // root filesystem, and makes the mount points that are missing there, so that
-// none is ever made in the root filesystem itself. This process's umask applies. It returns spec with the
-// resolved targets, outer ones first, and the paths it made, relative to root.
+// none is ever made in the root filesystem itself. It returns spec with the resolved
+// targets, outer ones first, and the paths it made, relative to root.
 func MountPoints(spec Spec, root string) (resolved Spec, made []string, err error) {
 	in := &inside{root: root}
 	list := slices.Clone(spec.Mounts)

@@ -139,11 +139,6 @@ func (s *running) clear() error {
 
 // prepare makes the private root and copies what is mounted into it.
 func (s *running) prepare(ctx context.Context, spec runtime.Spec) (runtime.Spec, error) {
-	// This thread's alone from here on, for mount points.
-	if err := unix.Unshare(unix.CLONE_FS); err != nil {
-		return spec, fmt.Errorf("parting with the process's umask: %w", err)
-	}
-	unix.Umask(0o022)
 	if err := s.copyRoot(ctx, spec); err != nil {
 		return spec, err
 	}

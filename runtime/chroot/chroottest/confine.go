@@ -37,9 +37,9 @@ func Confine() error {
 	return nil
 }
 
-// refuse installs a filter as the field's default one: EPERM for mounts, and for
-// namespaces by their flags. clone3 is not known, so that nobody needs to look into
-// its arguments.
+// refuse installs a filter as the field's default one: EPERM for mounts, for
+// unshare(2) whatever it is asked for, and for clone(2) with the flags of namespaces.
+// clone3 is not known, so that nobody needs to look into its arguments.
 func refuse() error {
 	const nr, arg0 = 0, 16 // in struct seccomp_data, little-endian
 	stmt := func(code uint16, k uint32) unix.SockFilter { return unix.SockFilter{Code: code, K: k} }
@@ -49,13 +49,13 @@ func refuse() error {
 	const load, equal, set, ret = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K,
 		unix.BPF_JMP | unix.BPF_JSET | unix.BPF_K, unix.BPF_RET | unix.BPF_K
 	filter := []unix.SockFilter{stmt(load, nr)}
-	for _, call := range []uint32{unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_SETNS, unix.SYS_PIVOT_ROOT,
+	for _, call := range []uint32{unix.SYS_MOUNT, unix.SYS_UMOUNT2, unix.SYS_SETNS, unix.SYS_PIVOT_ROOT, unix.SYS_UNSHARE,
 		unix.SYS_OPEN_TREE, unix.SYS_FSOPEN, unix.SYS_MOVE_MOUNT} {
 		filter = append(filter, jump(equal, call, 0, 1), stmt(ret, unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM)))
 	}
 	filter = append(filter,
 		jump(equal, unix.SYS_CLONE3, 0, 1), stmt(ret, unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS)),
-		jump(equal, unix.SYS_UNSHARE, 1, 0), jump(equal, unix.SYS_CLONE, 0, 3),
+		jump(equal, unix.SYS_CLONE, 0, 3),
 		stmt(load, arg0), jump(set, namespaces, 0, 1), stmt(ret, unix.SECCOMP_RET_ERRNO|uint32(unix.EPERM)),
 		stmt(ret, unix.SECCOMP_RET_ALLOW))
 	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
