@@ -103,7 +103,7 @@ var noise = all(
 		"/etc/ca-certificates.conf.dpkg-old", "/var/lib/sgml-base/supercatalog.old", "/etc/sgml/catalog.old", "/etc/xml/*.old",
 		"/var/lib/ucf/*.[0-9]", "**/*.dpkg-tmp", "**/*.ucf-old", "**/*.swp"),
 	left("a package manager at work", "/var/lib/dpkg/updates/**!", "/var/lib/dpkg/parts/**!", "/var/lib/dpkg/tmp.ci/**",
-		"/var/lib/dpkg/triggers/Unincorp", "**/*.dpkg-new"),
+		"**/*.dpkg-new"),
 	left("a lock file", "/etc/.pwd.lock", "/var/lib/dpkg/lock", "/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/triggers/Lock",
 		"/var/lib/apt/lists/lock", "/var/lock/**!", "/etc/.updated", "/var/.updated", "/var/lib/dpkg/methlock", "/etc/subuid.lock", "/etc/subgid.lock",
 		"/etc/passwd.lock", "/etc/group.lock", "/etc/shadow.lock", "/etc/gshadow.lock"),

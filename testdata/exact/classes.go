@@ -33,7 +33,7 @@ var neverKept = patterns(
 var noise = patterns(
 	`(.*/)?__pycache__(/.*)?`, `.*\.pyc`, `(.*/)?\.(bash|python|psql|lesshs)_?(history|t)`,
 	`var/cache/.*`, `var/log/.*`, `var/lib/apt/lists/.*`, `etc/\.pwd\.lock`, `etc/apt/.*~`,
-	`var/lib/dpkg/(lock.*|triggers/(Lock|Unincorp)|.*-old|available|updates/.*|parts/.*|tmp\.ci.*)`,
+	`var/lib/dpkg/(lock.*|triggers/Lock|.*-old|available|updates/.*|parts/.*|tmp\.ci.*)`,
 )
 
 // Paths outside of every package that belong to the software all the same.
