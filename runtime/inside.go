@@ -86,51 +86,66 @@ func Resolve(root, p string) (string, error) {
 	return (&inside{root: root}).resolve(p)
 }
 
-// make creates a mount point at p, a path inside that is free of links, and
-// returns the first path inside that it made, "" if all was there.
-func (in *inside) make(p string, folder bool) (string, error) {
+// make creates a mount point at p, a path inside that is free of links. record is
+// told what is missing, before any of it is made: paths relative to the mount or root
+// that p lies in, those of folders with a slash at the end.
+func (in *inside) make(p string, folder bool, record func(missing []string) error) error {
 	dir, rest := in.base(p)
 	if rest == "" {
-		return "", nil
+		return nil
 	}
-	made, parts := "", strings.Split(rest, "/")
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return "", err
+		return err
 	}
 	defer root.Close()
+	var missing []string
+	parts := strings.Split(rest, "/")
 	for i := range parts {
 		at := strings.Join(parts[:i+1], "/")
 		switch _, err := root.Lstat(at); {
 		case err == nil:
 			continue
 		case !errors.Is(err, fs.ErrNotExist):
-			return "", err
+			return err
 		}
-		if made == "" {
-			made = path.Join("/", strings.TrimSuffix(p, rest), at)
-		}
-		// The umask of this process is not the session's business.
 		if i < len(parts)-1 || folder {
-			if err = root.Mkdir(at, 0o755); err == nil {
-				err = root.Chmod(at, 0o755)
+			at += "/"
+		}
+		missing = append(missing, at)
+	}
+	if err := record(missing); err != nil {
+		return err
+	}
+	for _, at := range missing {
+		name, isFolder := strings.CutSuffix(at, "/")
+		// The umask of this process is not the session's business.
+		if isFolder {
+			if err = root.Mkdir(name, 0o755); err == nil {
+				err = root.Chmod(name, 0o755)
 			}
-		} else if err = root.WriteFile(at, nil, 0o644); err == nil {
-			err = root.Chmod(at, 0o644)
+		} else if err = root.WriteFile(name, nil, 0o644); err == nil {
+			err = root.Chmod(name, 0o644)
 		}
 		if err != nil {
-			return "", err
+			return err
 		}
 	}
-	return made, nil
+	return nil
 }
 
 // MountPoints resolves the mounts of spec inside root, the writable view of the
 // root filesystem, and makes the mount points that are missing there, so that
 // none is ever made in the root filesystem itself. It returns spec with the resolved
-// targets, outer ones first, and the paths it made, relative to root.
+// targets, outer ones first, and the paths that were made, relative to root: in
+// earlier sessions too, where Upper is kept.
 func MountPoints(spec Spec, root string) (resolved Spec, made []string, err error) {
 	in := &inside{root: root}
+	points, err := openPoints(spec, root)
+	if err != nil {
+		return Spec{}, nil, err
+	}
+	defer points.close()
 	list := slices.Clone(spec.Mounts)
 	slices.SortStableFunc(list, func(a, b Mount) int {
 		return strings.Count(path.Clean(a.Target), "/") - strings.Count(path.Clean(b.Target), "/")
@@ -149,17 +164,17 @@ func MountPoints(spec Spec, root string) (resolved Spec, made []string, err erro
 		if m.Target == "/" {
 			return Spec{}, nil, wrap(errors.New("the root itself can't be covered"))
 		}
-		first, err := in.make(m.Target, info.IsDir())
-		if err != nil {
-			return Spec{}, nil, wrap(err)
+		record := func([]string) error { return nil }
+		if _, rest := in.base(m.Target); in.host(m.Target) == filepath.Join(root, rest) {
+			record = points.add
 		}
-		if _, rest := in.base(m.Target); first != "" && in.host(m.Target) == filepath.Join(root, rest) {
-			made = append(made, strings.TrimPrefix(first, "/"))
+		if err := in.make(m.Target, info.IsDir(), record); err != nil {
+			return Spec{}, nil, wrap(err)
 		}
 		in.mounts = append(in.mounts, m)
 	}
 	spec.Mounts = in.mounts
-	return spec, made, nil
+	return spec, points.paths(), nil
 }
 
 // WriteFiles writes the Files of spec into dir and returns spec with a read-only

@@ -142,8 +142,8 @@ func TakeLock(path string) (*os.File, error) {
 }
 
 // Changed counts the files in the folder of a session's changes, and the
-// whiteouts for those it removed. Below the paths in made, which became mount
-// points, nothing is counted.
+// whiteouts for those it removed. The paths in made, which became mount points, are
+// not counted.
 func Changed(upper fs.FS, made []string) (int, error) {
 	points := map[string]bool{}
 	for _, p := range made {
@@ -154,8 +154,6 @@ func Changed(upper fs.FS, made []string) (int, error) {
 		switch {
 		case err != nil:
 			return err
-		case points[p] && d.IsDir():
-			return fs.SkipDir
 		case !d.IsDir() && !points[p]:
 			n++
 		}
