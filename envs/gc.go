@@ -30,6 +30,9 @@ type Collected struct {
 	// Sole counts blobs that no lock of the fleet names and that exist nowhere else;
 	// they stay.
 	Sole int `json:"sole"`
+	// Sessions are kept ones that stand on releases which the fleet doesn't have; what
+	// those need stays.
+	Sessions []string `json:"sessions"`
 }
 
 // GC removes from the store what no release of the fleet needs, and the views of
@@ -37,7 +40,7 @@ type Collected struct {
 // a session stands on. With dry nothing is removed.
 func GC(ctx context.Context, cfg Config, dry bool) (Collected, error) {
 	c := collector{st: cfg.Store, dry: dry, keep: map[string]bool{}}
-	if err := c.mark(cfg.Fleet); err != nil {
+	if err := errors.Join(c.mark(cfg.Fleet), c.kept(ctx)); err != nil {
 		return c.done, err
 	}
 	err := errors.Join(
@@ -84,25 +87,70 @@ func (c *collector) mark(f *Fleet) error {
 			return err
 		}
 		for _, rel := range releases {
-			l, err := rel.Lock()
-			if err != nil {
+			if _, err := c.release(rel); err != nil {
 				return err // what can't be read may need anything
-			}
-			id, err := rel.Identity()
-			if err != nil {
-				return err
-			}
-			c.keep["roots/"+RootName(id)] = true
-			for _, d := range ownBlobs(l) {
-				c.keep["blobs/"+d.Encoded()] = true
-			}
-			c.keep["trees/"+l.Delta.SHA256] = true
-			for _, p := range l.Packages {
-				c.keep["blobs/"+p.SHA256], c.keep["trees/"+image.TreeName(p)] = true, true
 			}
 		}
 	}
 	return nil
+}
+
+// release notes all that a release needs. It reports whether that was known.
+func (c *collector) release(rel Release) (known bool, err error) {
+	l, err := rel.Lock()
+	if err != nil {
+		return false, err
+	}
+	id, err := rel.Identity()
+	if err != nil {
+		return false, err
+	}
+	root := "roots/" + RootName(id)
+	known, c.keep[root] = c.keep[root], true
+	for _, d := range ownBlobs(l) {
+		c.keep["blobs/"+d.Encoded()] = true
+	}
+	c.keep["trees/"+l.Delta.SHA256] = true
+	for _, p := range l.Packages {
+		c.keep["blobs/"+p.SHA256], c.keep["trees/"+image.TreeName(p)] = true, true
+	}
+	return known, nil
+}
+
+// kept notes what named sessions stand on. It removes those that were being begun when
+// stead was killed.
+func (c *collector) kept(ctx context.Context) error {
+	names, err := KeptNames(c.st)
+	if err != nil {
+		return err
+	}
+	c.done.Sessions = []string{}
+	for _, name := range names {
+		k := &Kept{Name: name, st: c.st, dir: keptPath(c.st, name)}
+		if err := k.load(); errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err // it may stand on anything
+		}
+		known, err := c.release(k.Release())
+		if err != nil {
+			return err
+		}
+		if !known {
+			c.done.Sessions = append(c.done.Sessions, name+" ("+k.Release().String()+")")
+		}
+	}
+	return c.each(ctx, keptDir, func(name string) error {
+		held, err := flockFolder(keptPath(c.st, name), unix.LOCK_EX)
+		if err != nil || held == nil {
+			return nil //nolint:nilerr // it is in use
+		}
+		defer held.Close()
+		if _, err := os.Lstat(filepath.Join(held.Name(), keptFile)); !errors.Is(err, fs.ErrNotExist) || c.dry {
+			return err
+		}
+		return c.st.Drop(keptDir, name)
+	})
 }
 
 func (c *collector) items(ctx context.Context, kind string, count *int) error {

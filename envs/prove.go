@@ -90,10 +90,18 @@ func (s *snapshotter) annotate(k lock.Package, p snapshot.Package) lock.Package 
 	if isOutside(p.Name) {
 		k.Rootfs = "out"
 	}
-	if s.opts.listed != nil {
+	if s.opts.listed != nil || s.opts.Base != nil && s.listedBefore(k) {
 		k.Proof = lock.Listed
 	}
 	return k
+}
+
+// listedBefore reports whether the release before has a package by name and version only:
+// a session on it doesn't tell what the host has.
+func (s *snapshotter) listedBefore(k lock.Package) bool {
+	return slices.ContainsFunc(s.previous.Packages, func(p lock.Package) bool {
+		return p.Name == k.Name && p.Architecture == k.Architecture && p.SHA256 == k.SHA256 && p.Proof == lock.Listed
+	})
 }
 
 // compare says of each candidate's file what shows that it isn't the one installed, ""

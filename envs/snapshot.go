@@ -25,7 +25,10 @@ type SnapshotOptions struct {
 	Readers []snapshot.Reader
 	Rules   snapshot.Rules
 	Origin  string // lock.Observed where it is ""
-	Take    string // how much may leave, as the lock has it; Rules are to be of that level
+	// Base is the release that a session stands on which is taken in a host's place; nil
+	// for a host.
+	Base *Release
+	Take string // how much may leave, as the lock has it; Rules are to be of that level
 	// Architecture is what the host is said to have beside its package database, which
 	// is right where they differ; "" where nothing is said.
 	Architecture string
@@ -76,7 +79,7 @@ func Snapshot(ctx context.Context, cfg Config, host snapshot.Host, opts Snapshot
 	if err := CheckName(opts.Target); err != nil {
 		return nil, err
 	}
-	previous, err := cfg.Fleet.newest(opts.Target)
+	previous, err := opts.before(cfg.Fleet)
 	if err != nil {
 		return nil, err
 	}
@@ -87,6 +90,9 @@ func Snapshot(ctx context.Context, cfg Config, host snapshot.Host, opts Snapshot
 	if said, known := opts.Architecture, inv.Facts.Architecture; said != "" && known != "" && said != known {
 		cfg.Progress.Note("listing", fmt.Sprintf("the host is said to be %s, and its packages are %s", said, known))
 	}
+	if opts.Base != nil {
+		opts.Origin, inv.Facts = lock.Derived, baseFacts(inv.Facts, previous.Host)
+	}
 	s := &snapshotter{cfg: cfg, host: host, opts: opts, inv: inv, previous: previous}
 	if s.contents, err = newContents(cfg, host, opts.Rules, opts.Address); err != nil {
 		return nil, err
@@ -96,12 +102,30 @@ func Snapshot(ctx context.Context, cfg Config, host snapshot.Host, opts Snapshot
 	if err != nil {
 		return nil, err
 	}
+	if s.isBase(l) {
+		return s.result(*opts.Base, previous)
+	}
 	if opts.Accept != nil {
 		if err := opts.Accept(s.review); err != nil {
 			return nil, err
 		}
 	}
 	return s.publish(ctx, l)
+}
+
+// before is the lock of the release that a host is compared with, nil for the first.
+func (o *SnapshotOptions) before(f *Fleet) (*lock.Lock, error) {
+	if o.Base != nil {
+		return o.Base.Lock()
+	}
+	return f.newest(o.Target)
+}
+
+// isBase reports whether a session is what its target has already. What its host left
+// behind the session never had: reviews differ.
+func (s *snapshotter) isBase(l *lock.Lock) bool {
+	return s.opts.Base != nil && s.opts.Base.Target == s.opts.Target &&
+		l.Rootfs == s.previous.Rootfs && slices.Equal(l.Packages, s.previous.Packages)
 }
 
 // take makes the lock, of as much as may leave the host.
@@ -389,11 +413,6 @@ func (s *snapshotter) gather(ctx context.Context, d *image.Delta) error {
 // publish writes what the release needs beside it, then the release.
 func (s *snapshotter) publish(ctx context.Context, l *lock.Lock) (*SnapshotResult, error) {
 	remote := store.Folder{Dir: s.cfg.Fleet.Blobs()}
-	res := &SnapshotResult{Rootfs: l.Rootfs.Digest, Delta: l.Delta, Unreadable: s.inv.Unreadable,
-		Repacked: s.repacked, Unheld: s.unheld, Forecast: s.forecast(l), Packages: map[string]int{}}
-	for _, p := range l.Packages {
-		res.Packages[p.Proof]++
-	}
 	for _, a := range l.Archives {
 		s.keep = append(s.keep, a.InRelease)
 	}
@@ -414,19 +433,38 @@ func (s *snapshotter) publish(ctx context.Context, l *lock.Lock) (*SnapshotResul
 				return l.Write(), nil // it makes no release, and nothing is pushed
 			}
 		}
+		if s.opts.Base != nil {
+			var err error
+			if l.Release.Parent, err = s.opts.Base.Identity(); err != nil {
+				return nil, err
+			}
+		}
 		return l.Write(), s.share(ctx, remote)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("adding a release of %s: %w", s.opts.Target, err)
 	}
-	res.Release, res.Name, res.New = rel, rel.String(), added
+	res, err := s.result(rel, l)
+	if err != nil {
+		return nil, err
+	}
+	res.New = added
 	for _, d := range s.keep {
 		if s.cfg.Store.IsSole(d) {
 			res.Sole = append(res.Sole, d)
 		}
 	}
-	text, err := rel.Text()
-	res.Identity = lock.Identity(text)
+	return res, nil
+}
+
+// result tells of a release, and how it came about.
+func (s *snapshotter) result(rel Release, l *lock.Lock) (*SnapshotResult, error) {
+	id, err := rel.Identity()
+	res := &SnapshotResult{Release: rel, Name: rel.String(), Identity: id, Rootfs: l.Rootfs.Digest, Delta: l.Delta,
+		Unreadable: s.inv.Unreadable, Repacked: s.repacked, Unheld: s.unheld, Forecast: s.forecast(l), Packages: map[string]int{}}
+	for _, p := range l.Packages {
+		res.Packages[p.Proof]++
+	}
 	return res, err
 }
 

@@ -29,6 +29,7 @@ func newEnter(g *globals) *cobra.Command {
 		},
 	}
 	f.add(cmd.Flags())
+	addSession(g, cmd, &f.session)
 	return cmd
 }
 
@@ -59,6 +60,7 @@ func newRun(g *globals) *cobra.Command {
 		},
 	}
 	f.add(cmd.Flags())
+	addSession(g, cmd, &f.session)
 	cmd.Flags().SetInterspersed(false) // what follows TARGET without -- is the command's
 	return cmd
 }
@@ -87,11 +89,16 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 		return notStarted(g, err)
 	}
 	defer w.close() //nolint:errcheck // the command's exit code counts
-	engine, err := g.newEngine(ctx, f.engine, len(command) == 0)
+	kept, err := holdKept(w, f.session)
 	if err != nil {
 		return notStarted(g, err)
 	}
-	spec, root, err := prepareSession(ctx, g, w, f, target, command)
+	defer kept.letGo(g)
+	engine, err := g.newEngine(ctx, kept.engine(f.engine), len(command) == 0)
+	if err != nil {
+		return notStarted(g, err)
+	}
+	spec, root, err := prepareSession(ctx, g, w, f, target, command, kept)
 	if err != nil {
 		return notStarted(g, err)
 	}
@@ -100,6 +107,9 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 		return notStarted(g, err)
 	}
 	defer letGo()
+	if err := kept.use(&spec, root, engine); err != nil {
+		return notStarted(g, err)
+	}
 	w.meter.close()
 	g.sweep(ctx, engine, spec.Scratch)
 	if err := ctx.Err(); err != nil {
@@ -114,6 +124,7 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 	if err != nil {
 		return notStarted(g, err)
 	}
+	kept.started()
 	if result.ExitCode != 0 {
 		return exitCode(result.ExitCode)
 	}
@@ -131,26 +142,19 @@ func notStarted(g *globals, err error) error {
 	return exitCode(runtime.ExitCode(err))
 }
 
-func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, target, command []string) (spec runtime.Spec, root *envs.Root, err error) {
+func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, target, command []string, kept *keptSession) (spec runtime.Spec, root *envs.Root, err error) {
 	flags, err := f.settings()
 	if err != nil {
 		return spec, nil, err
 	}
-	releases, err := w.releases(target, f.locked)
+	rel, err := sessionRelease(g, w, f, target, kept)
 	if err != nil {
 		return spec, nil, err
 	}
-	if len(releases) != 1 {
-		var names []string
-		for _, r := range releases {
-			names = append(names, r.Target)
-		}
-		return spec, nil, usagef("the project has several targets, name one: %s", strings.Join(names, ", "))
-	}
-	if err := envs.CheckRuns(releases[0]); err != nil {
+	if err := envs.CheckRuns(rel); err != nil {
 		return spec, nil, err
 	}
-	if root, err = envs.Pull(ctx, w.config, releases[0]); err != nil {
+	if root, err = envs.Pull(ctx, w.config, rel); err != nil {
 		return spec, nil, err
 	}
 	dir, err := os.Getwd()
@@ -161,8 +165,8 @@ func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, ta
 		return spec, nil, fmt.Errorf("finding the current folder: %w", err)
 	}
 	spec, err = envs.SessionSpec(ctx, w.config.Store,
-		envs.Made{Release: releases[0], Root: root.Path, Identity: root.Identity, Host: root.Header.Host, Header: root.Header}, w.project,
-		envs.SessionOptions{Settings: w.project.Settings(releases[0].Target, w.user, flags), Command: command,
+		envs.Made{Release: rel, Root: root.Path, Identity: root.Identity, Host: root.Header.Host, Header: root.Header}, w.project,
+		envs.SessionOptions{Settings: w.project.Settings(rel.Target, w.user, flags), Command: command,
 			Terminal: isTerminal(os.Stdin) && isTerminal(g.stdout), Dir: dir, SSHAgent: w.user.SSHAgent, Progress: w.config.Progress})
 	return spec, root, err
 }

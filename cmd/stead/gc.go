@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
@@ -18,7 +19,7 @@ func newGC(g *globals) *cobra.Command {
 		Use:   "gc",
 		Short: "Remove from the store what the fleet doesn't need",
 		Long: "gc removes what no release of the fleet needs and what can be made again. It never takes the only\n" +
-			"copy of something: only --forget does.",
+			"copy of something: only --forget does. What a named session stands on stays, too.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runGC(cmd.Context(), g, forget, dry, asJSON) },
 	}
@@ -59,6 +60,9 @@ func runGC(ctx context.Context, g *globals, forget []string, dry, asJSON bool) (
 		verb = "would remove"
 	}
 	fmt.Fprintf(g.stdout, "%s %d roots, %d trees, %d blobs, %d views\n", verb, done.Roots, done.Trees, done.Blobs, done.Views)
+	if len(done.Sessions) > 0 {
+		fmt.Fprintf(g.stderr, "what these sessions stand on stays, though the fleet doesn't name it: %s\n", strings.Join(done.Sessions, ", "))
+	}
 	if done.Sole > 0 {
 		fmt.Fprintf(g.stderr, "%d blobs that the fleet doesn't name exist only here and stay\n", done.Sole)
 	}

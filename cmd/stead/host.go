@@ -21,10 +21,11 @@ type openedHost interface {
 // address. Each gets what follows the colon, and returns the address as target.toml
 // keeps it.
 var schemes = map[string]func(ctx context.Context, rest string, w *work) (openedHost, string, error){
-	"bundle": openBundle,
-	"image":  openImage,
-	"list":   openList,
-	"ssh":    openSSH,
+	"bundle":  openBundle,
+	"image":   openImage,
+	"list":    openList,
+	"session": openSession,
+	"ssh":     openSSH,
 }
 
 // openHost opens a host by its address: a folder, or SCHEME:REST.

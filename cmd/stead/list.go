@@ -62,6 +62,10 @@ func takeSnapshot(ctx context.Context, w *work, h openedHost, f snapshotFlags, o
 	case len(f.list.archives)+len(f.list.without) > 0:
 		return nil, usagef("--archive and --without are for list:FILE: a host names its archives itself")
 	}
+	if s, ok := h.(*sessionHost); ok {
+		base := s.kept.Release()
+		opts.Base = &base
+	}
 	return envs.Snapshot(ctx, w.config, h, opts)
 }
 

@@ -39,6 +39,9 @@ func (g *globals) namespace(cmd *cobra.Command, args []string) error {
 		g.alone = alone
 		return err
 	}
+	for cmd.HasParent() && cmd.Parent().HasParent() {
+		cmd = cmd.Parent() // of sessions rm, sessions counts
+	}
 	needs := inNamespace[cmd.Name()]
 	if needs == nil || !needs(args) || !rootless.Needed() {
 		return nil

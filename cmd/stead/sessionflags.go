@@ -14,6 +14,7 @@ import (
 type sessionFlags struct {
 	locked  bool
 	engine  string
+	session string
 	home    string
 	network string
 	kernel  string

@@ -40,13 +40,13 @@ func newSnapshot(g *globals) *cobra.Command {
 			"ssh://[user@]host[:port] for what the machine's own ssh reaches, read by a few commands there, or\n" +
 			"image:FILE for an OCI layout or what docker save writes (image:FILE#TAG, #linux/arm64 or #DIGEST for\n" +
 			"one of several images in it), bundle:FILE for what stead-bundle wrote on a host that can't be reached,\n" +
-			"or list:FILE for what dpkg -l or dpkg-query -W wrote, of which the packages are installed in a\n" +
-			"container here; the one of the last snapshot when left out. In the place of TARGET, bundle:FILE writes\n" +
-			"such a file instead of a release. Nothing is written to the host. A host that didn't change makes no\n" +
-			"release.",
+			"list:FILE for what dpkg -l or dpkg-query -W wrote, of which the packages are installed in a container\n" +
+			"here, or session:NAME for what a named session made of its release; the one of the last snapshot when\n" +
+			"left out. In the place of TARGET, bundle:FILE writes such a file instead of a release. Nothing is\n" +
+			"written to the host. A host that didn't change makes no release.",
 		Example: "  stead snapshot / acme\n  stead snapshot /srv/acme-root acme --yes --drop '/opt/licenses/**'\n" +
 			"  stead snapshot ssh://root@prod-7.acme.example acme --limit-rate 2M\n" +
-			"  stead snapshot image:acme.tar#1.2 acme",
+			"  stead snapshot image:acme.tar#1.2 acme\n  stead snapshot session:upgrade acme",
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error { return runSnapshot(cmd.Context(), g, f, args) },
 	}
@@ -99,6 +99,11 @@ func runSnapshot(ctx context.Context, g *globals, f snapshotFlags, args []string
 		return err
 	}
 	defer h.Close() //nolint:errcheck // it was only read
+	if s, ok := h.(*sessionHost); ok {
+		if known, err = s.inherit(w.fleet, known, target); err != nil {
+			return err
+		}
+	}
 	return snapshotOf(ctx, g, w, h, f, known, envs.SnapshotOptions{Target: target, Address: address,
 		Readers: pkgdb.Readers, Accept: forgetful(h, accept(g, w, f.yes)), Architecture: architectureOf(h), Wire: strings.HasPrefix(address, "ssh:")})
 }
@@ -130,7 +135,10 @@ func snapshotOf(ctx context.Context, g *globals, w *work, h openedHost, f snapsh
 		return err
 	}
 	err = w.fleet.ChangeTarget(opts.Target, func(t *envs.Target) {
-		t.Host, t.Keep, t.Drop, t.Take = opts.Address, keep, drop, opts.Take
+		t.Keep, t.Drop, t.Take = keep, drop, opts.Take
+		if _, derived := h.(*sessionHost); !derived { // nobody reaches the host by a session
+			t.Host = opts.Address
+		}
 		f.remember(t, res.Release.Number)
 	})
 	if err != nil {

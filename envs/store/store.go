@@ -27,6 +27,7 @@ import (
 //	blobs/sha256/HEX[.zst]   package files, deltas, indexes
 //	trees/NAME/              one unpacked package: manifest, root/
 //	roots/NAME/              one root filesystem: manifest, root/
+//	kept/NAME/               a named session and what it changed, which nothing can make again
 //	sole/                    names of the blobs that no archive and no remote is known to hold
 //	cache/                   what saves reading something twice; never trusted alone
 //	locks/                   one file for each item that is being made

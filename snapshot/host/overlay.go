@@ -27,6 +27,9 @@ type Layers struct {
 	// its own attributes among the users' ("userxattr").
 	UserXattrs bool
 	Live       snapshot.Live
+	// Unheld, where given, mends what the disk can't hold of an entry of Upper. below is
+	// the one of Lower at that path, or nil.
+	Unheld func(below, f *snapshot.File)
 }
 
 // Overlay is a host that was never mounted as a whole: a root, and the changes to it
@@ -39,13 +42,17 @@ type Overlay struct {
 	made         map[string]bool // mount points that nothing is in
 	prefix       string          // of the attributes that overlayfs keeps for itself
 	live         snapshot.Live
+	unheld       func(below, f *snapshot.File)
 }
 
 var _ snapshot.Host = (*Overlay)(nil)
 
 // OpenOverlay opens an overlay as a host.
 func OpenOverlay(l Layers) (*Overlay, error) {
-	o := &Overlay{made: map[string]bool{}, prefix: "trusted.overlay.", live: l.Live}
+	o := &Overlay{made: map[string]bool{}, prefix: "trusted.overlay.", live: l.Live, unheld: l.Unheld}
+	if o.unheld == nil {
+		o.unheld = func(_, _ *snapshot.File) {}
+	}
 	if l.UserXattrs {
 		o.prefix = "user.overlay."
 	}

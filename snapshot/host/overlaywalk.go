@@ -107,6 +107,7 @@ func (w *overlayWalk) root() error {
 	if f.Xattrs, err = w.xattrs(procFD(fd) + "/."); err != nil {
 		return fmt.Errorf("reading %s: %w", w.o.upper.name, err)
 	}
+	w.o.unheld(&w.o.top, &f)
 	if err := w.report(".", &w.o.top, &f, nil); err != nil {
 		return skipped(err)
 	}
@@ -191,6 +192,7 @@ func (w *overlayWalk) visit(upper *os.File, name, path string, before *snapshot.
 	} else {
 		f.Xattrs, err = w.xattrs(procFD(int(upper.Fd())) + "/" + name)
 	}
+	w.o.unheld(before, &f)
 	if err := skipped(w.report(path, before, &f, err)); err != nil {
 		return err
 	}
@@ -206,6 +208,7 @@ func (w *overlayWalk) folder(upper *os.File, name string, f snapshot.File, befor
 	dir := os.NewFile(uintptr(fd), f.Path)
 	defer dir.Close()
 	f.Xattrs, err = w.xattrs(procFD(fd) + "/.")
+	w.o.unheld(before, &f)
 	if err := w.report(f.Path, before, &f, err); err != nil {
 		return err
 	}
