@@ -11,6 +11,7 @@ import (
 
 	"github.com/stead-env/stead/runtime"
 	"github.com/stead-env/stead/runtime/chroot"
+	"github.com/stead-env/stead/runtime/containerd"
 	"github.com/stead-env/stead/runtime/oci"
 	"github.com/stead-env/stead/runtime/session"
 )
@@ -24,6 +25,7 @@ var engines = []struct {
 	make func() runtime.Engine
 }{
 	{"embedded", func() runtime.Engine { return oci.New("") }},
+	{"containerd", func() runtime.Engine { return containerd.New(containerd.Options{}) }},
 	{"chroot", func() runtime.Engine { return chroot.New() }},
 }
 

@@ -69,10 +69,13 @@ func Run(t *testing.T, engine runtime.Engine, options Options) {
 	s.nothingLeft(t)
 }
 
+// identity stands for the content of the suite's root.
+var identity = "sha256:" + strings.Repeat("1", 64)
+
 // spec is a session of the suite's root; args are the command.
 func (s *suite) spec(args ...string) runtime.Spec {
 	return runtime.Spec{
-		Name: "acme@1", Root: s.root, Scratch: s.scratch, Command: args, Hostname: "acme",
+		Name: "acme@1", Root: s.root, Identity: identity, Scratch: s.scratch, Command: args, Hostname: "acme",
 		Env: []string{"PATH=/bin:/usr/bin"}, Umask: 0o022,
 	}
 }

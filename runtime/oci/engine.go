@@ -69,7 +69,7 @@ func (e *Engine) Sweep(ctx context.Context, scratch string) error {
 	if standsOn() != machine {
 		return session.Sweep(ctx, scratch, nil)
 	}
-	err := session.Sweep(ctx, scratch, removeCgroup)
-	sweepCgroups()
+	err := session.Sweep(ctx, scratch, session.RemoveCgroup)
+	session.SweepCgroups()
 	return err
 }

@@ -126,7 +126,7 @@ func (s *running) clear() error {
 	if standsOn() != machine {
 		return s.Remove(nil)
 	}
-	return s.Remove(removeCgroup)
+	return s.Remove(session.RemoveCgroup)
 }
 
 // start mounts the root and starts the runtime from the calling thread, which must

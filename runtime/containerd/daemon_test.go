@@ -1,0 +1,141 @@
+package containerd_test
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// daemon is a containerd that the tests started, with folders and a socket of its own.
+type daemon struct {
+	programs string // the folder of containerd, its shim and ctr
+	socket   string
+	log      string
+}
+
+// startDaemon starts one for a test, and names it in the environment for the engine.
+func startDaemon(t testing.TB) *daemon {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("a containerd of one's own needs root")
+	}
+	build := exec.Command("../../.ci/containerd")
+	build.Stderr = os.Stderr
+	out, err := build.Output()
+	if err != nil {
+		t.Fatalf("building containerd: %v", err)
+	}
+	d := &daemon{programs: strings.TrimSpace(string(out))}
+	dir := folder(t)
+	d.socket, d.log = filepath.Join(dir, "c.sock"), filepath.Join(dir, "log")
+	config := filepath.Join(dir, "config.toml")
+	text := fmt.Sprintf("version = 2\nimports = []\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.cri.v1.images\",\n"+
+		"  \"io.containerd.cri.v1.runtime\", \"io.containerd.nri.v1.nri\"]\n"+
+		"[ttrpc]\naddress = %q\n[plugins.\"io.containerd.internal.v1.opt\"]\npath = %q\n",
+		d.socket+".ttrpc", filepath.Join(dir, "opt"))
+	must(t, os.WriteFile(config, []byte(text), 0o600))
+	log, err := os.Create(d.log)
+	must(t, err)
+	defer log.Close()
+	cmd := exec.Command(filepath.Join(d.programs, "containerd"), "--config", config, "--address", d.socket,
+		"--root", filepath.Join(dir, "root"), "--state", filepath.Join(dir, "state"))
+	cmd.Env = append(os.Environ(), "PATH="+d.programs+":"+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGTERM}
+	must(t, cmd.Start())
+	t.Cleanup(func() { d.stop(t, cmd) })
+	for range 300 {
+		if conn, err := net.Dial("unix", d.socket); err == nil {
+			conn.Close()
+			if d.try(t.Context(), "version") == nil {
+				t.Setenv("CONTAINERD_ADDRESS", d.socket)
+				t.Setenv("CONTAINERD_NAMESPACE", "")
+				t.Setenv("CONTAINERD_SNAPSHOTTER", "")
+				return d
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	text2, _ := os.ReadFile(d.log)
+	t.Fatalf("containerd doesn't start:\n%s", text2)
+	return nil
+}
+
+// folder is a short path for sockets and snapshots, on a file system that overlay can
+// write to, as the folders of most containers are not.
+func folder(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "stead-containerd-")
+	must(t, err)
+	t.Cleanup(func() { must(t, os.RemoveAll(dir)) })
+	var st unix.Statfs_t
+	must(t, unix.Statfs(dir, &st))
+	if st.Type == unix.OVERLAYFS_SUPER_MAGIC {
+		must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700"))
+		t.Cleanup(func() { must(t, unix.Unmount(dir, 0)) })
+	}
+	return dir
+}
+
+func (d *daemon) stop(t testing.TB, cmd *exec.Cmd) {
+	must(t, cmd.Process.Signal(unix.SIGTERM))
+	timer := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	cmd.Wait()
+	if text, err := os.ReadFile(d.log); err == nil && t.Failed() {
+		lines := bytes.Split(text, []byte("\n"))
+		t.Logf("containerd said, last:\n%s", bytes.Join(lines[max(0, len(lines)-25):], []byte("\n")))
+	}
+}
+
+func (d *daemon) command(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, filepath.Join(d.programs, "ctr"), append([]string{"--address", d.socket, "--namespace", "stead"}, args...)...)
+}
+
+func (d *daemon) try(ctx context.Context, args ...string) error { return d.command(ctx, args...).Run() }
+
+// ctr runs containerd's own tool.
+func (d *daemon) ctr(t testing.TB, args ...string) string {
+	t.Helper()
+	cmd := d.command(t.Context(), args...)
+	var errs bytes.Buffer
+	cmd.Stderr = &errs
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("ctr %s: %v\n%s%s", strings.Join(args, " "), err, out, errs.String())
+	}
+	return string(out)
+}
+
+// empty reports what sessions left in the daemon.
+func (d *daemon) empty(t testing.TB) {
+	t.Helper()
+	for _, kind := range []string{"tasks", "containers", "leases"} {
+		if out := strings.TrimSpace(d.ctr(t, kind, "ls", "-q")); out != "" {
+			t.Errorf("%s left in the daemon:\n%s", kind, out)
+		}
+	}
+	if out := d.ctr(t, "snapshots", "ls"); strings.Contains(out, "stead-session") || strings.Contains(out, "Active") {
+		t.Errorf("snapshots left in the daemon:\n%s", out)
+	}
+	if out := d.ctr(t, "content", "active"); strings.Count(out, "\n") > 1 {
+		t.Errorf("half-written content left in the daemon:\n%s", out)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
