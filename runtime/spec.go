@@ -19,12 +19,14 @@ type Placement struct {
 	// PID is the path of a PID namespace to join; "" makes one.
 	PID    string
 	Cgroup string // path of the session's cgroup; "" where none can be made
-	// UserNamespace says that the engine is in one: devices are the machine's own,
-	// shown where they are, and so is what the machine's network has in /sys.
+	// UserNamespace says that the engine is in one. No device node can be made: this
+	// machine's own are mounted. So is what its network has in /sys.
 	UserNamespace bool
-	// BindDevices says that no device node can be made, as in a user namespace: this
-	// machine's own are mounted.
-	BindDevices bool
+	// OneUser says that there is only root, and so no group of terminals.
+	OneUser bool
+	// Become are the words before the command that root starts to have it run as the
+	// session's user, where that one isn't there.
+	Become []string
 	// Rows and Columns are the terminal's size at the start, where there is one.
 	Rows, Columns uint
 }
@@ -77,14 +79,24 @@ func OCI(spec Spec, at Placement) (*specs.Spec, error) {
 			Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}},
 		}
 	}
-	if err := addDevices(s, spec, at.BindDevices); err != nil {
+	if err := addDevices(s, spec, at.UserNamespace); err != nil {
 		return nil, err
+	}
+	if len(at.Become) > 0 {
+		s.Process.Args = append(slices.Clone(at.Become), spec.Command...)
+		// Root's id is mapped by whoever could give files capabilities as root: user_namespaces(7).
+		mapping := []string{"CAP_SETFCAP"}
+		s.Process.User.UID, s.Process.User.GID = 0, 0
+		s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: mapping, Effective: mapping, Permitted: mapping}
 	}
 	if s.Hooks, err = spec.Kernel.hooks(); err != nil {
 		return nil, err
 	}
 	if s.Linux.Seccomp, err = seccompFilter(s, spec.Kernel); err != nil {
 		return nil, fmt.Errorf("building the system call filter: %w", err)
+	}
+	if len(at.Become) > 0 {
+		allowUserNamespace(s.Linux.Seccomp)
 	}
 	return s, nil
 }
@@ -149,12 +161,15 @@ func mounts(spec Spec, at Placement) []specs.Mount {
 	if at.UserNamespace && spec.Network == NetworkHost { // sysfs belongs to a network, and that one isn't ours
 		sys = specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: append(readOnlyBind("/sys"), "nosuid", "noexec", "nodev")}
 	}
+	terminals := []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}
+	if at.OneUser {
+		terminals = terminals[:len(terminals)-1]
+	}
 	list := []specs.Mount{
 		{Destination: "/proc", Type: "proc", Source: "proc", Options: []string{"nosuid", "noexec", "nodev"}},
 		{Destination: "/dev", Type: "tmpfs", Source: "tmpfs",
 			Options: []string{"nosuid", "strictatime", "mode=755", "size=65536k"}},
-		{Destination: "/dev/pts", Type: "devpts", Source: "devpts",
-			Options: []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}},
+		{Destination: "/dev/pts", Type: "devpts", Source: "devpts", Options: terminals},
 		{Destination: "/dev/shm", Type: "tmpfs", Source: "shm",
 			Options: []string{"nosuid", "noexec", "nodev", "mode=1777", "size=65536k"}},
 		{Destination: "/dev/mqueue", Type: "mqueue", Source: "mqueue", Options: []string{"nosuid", "noexec", "nodev"}},

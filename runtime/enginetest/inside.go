@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -53,11 +54,7 @@ func (s *suite) process(t *testing.T) {
 	if got := s.shell(t, spec, script); got != want {
 		t.Errorf("umask, open files, folder, host name: %q, want %q", got, want)
 	}
-	spec = s.spec()
-	spec.UID, spec.GID, spec.Groups = 1234, 2345, []uint32{7, 8}
-	if got := s.shell(t, spec, `id -u; id -g; id -G; touch /tmp/x; stat -c %u:%g /tmp/x`); got != "1234\n2345\n2345 7 8\n1234:2345" {
-		t.Errorf("ids: %q", got)
-	}
+	s.users(t)
 	spec = s.spec()
 	spec.NoFile = 1 << 40
 	s.shell(t, spec, "true")
@@ -67,6 +64,37 @@ func (s *suite) process(t *testing.T) {
 	}
 	if got := s.shell(t, s.spec(), `grep -q 'Seccomp:.*2' /proc/self/status && echo -n 'seccomp filter, '; [ $$ -gt 1 ] && echo pid above 1`); got != want {
 		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// users has sessions of several users, who own what they make.
+func (s *suite) users(t *testing.T) {
+	const script = `id -u; id -g; id -G; touch /tmp/x; stat -c %u:%g /tmp/x`
+	spec := s.spec()
+	spec.UID, spec.GID, spec.Groups = 1234, 2345, []uint32{7, 8}
+	if s.options.OneUser {
+		spec.Command = []string{"true"}
+		_, err := s.engine.Run(t.Context(), spec, runtime.Stdio{})
+		if hint, ok := err.(interface{ Hint() string }); !ok || hint.Hint() == "" {
+			t.Errorf("a session of a user who can't be had: %v, want an error with a hint", err)
+		}
+	} else if got := s.shell(t, spec, script); got != "1234\n2345\n2345 7 8\n1234:2345" {
+		t.Errorf("ids: %q", got)
+	}
+	outside := t.TempDir()
+	for _, id := range []uint32{0, uint32(os.Getuid())} {
+		spec := s.spec()
+		spec.UID, spec.GID = id, id
+		spec.Mounts = []runtime.Mount{{Source: outside, Target: "/srv/project"}}
+		if got, want := s.shell(t, spec, script), fmt.Sprintf("%d\n%[1]d\n%[1]d\n%[1]d:%[1]d", id); got != want {
+			t.Errorf("ids: %q, want %q", got, want)
+		}
+		s.shell(t, spec, fmt.Sprintf("mkdir /srv/project/%d; echo x >/srv/project/%[1]d/x", id))
+		info, err := os.Stat(filepath.Join(outside, fmt.Sprint(id), "x"))
+		must(t, err)
+		if st := info.Sys().(*syscall.Stat_t); st.Uid != uint32(os.Getuid()) || st.Gid != uint32(os.Getgid()) {
+			t.Errorf("what uid %d made in the project belongs to %d:%d", id, st.Uid, st.Gid)
+		}
 	}
 }
 

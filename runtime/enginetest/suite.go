@@ -12,9 +12,10 @@ import (
 // Options say what an engine can't give, and with it what the suite doesn't ask
 // for. The zero value asks for everything.
 type Options struct {
-	OneUser      bool // users inside other than root and the one who runs stead
-	NoNamespaces bool // sees, and shares, this machine's processes, mounts, names and network
-	NoSeccomp    bool // no system call filter
+	UID, GID     uint32 // who sessions are where a test doesn't say
+	OneUser      bool   // users inside other than root and the one who runs stead
+	NoNamespaces bool   // sees, and shares, this machine's processes, mounts, names and network
+	NoSeccomp    bool   // no system call filter
 	// Copies: what is mounted is copied in, and brought back at the end. What is
 	// read-only takes writes, which reach nothing outside, and there is no /proc.
 	Copies bool
@@ -76,7 +77,7 @@ var identity = "sha256:" + strings.Repeat("1", 64)
 func (s *suite) spec(args ...string) runtime.Spec {
 	return runtime.Spec{
 		Name: "acme@1", Root: s.root, Identity: identity, Scratch: s.scratch, Command: args, Hostname: "acme",
-		Env: []string{"PATH=/bin:/usr/bin"}, Umask: 0o022,
+		Env: []string{"PATH=/bin:/usr/bin"}, Umask: 0o022, UID: s.options.UID, GID: s.options.GID,
 	}
 }
 

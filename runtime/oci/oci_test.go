@@ -16,8 +16,6 @@ func needRoot(t testing.TB) {
 	}
 }
 
-func TestMain(m *testing.M) { enginetest.Main(m, oci.New(os.Getenv(variable))) }
-
 // variable chooses the OCI runtime of the suite, here and in its helpers.
 const variable = "STEAD_TEST_RUNTIME"
 

@@ -3,13 +3,14 @@ package oci
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/stead-env/stead/runtime"
 	"github.com/stead-env/stead/runtime/session"
@@ -24,7 +25,7 @@ type running struct {
 	kept  *os.File // lock on a kept upper folder
 
 	anchor  *session.Anchor
-	runtime *exec.Cmd
+	runtime *os.Process
 	socket  *session.ConsoleSocket // where the session has a terminal
 	console *session.Console
 	changes *os.Root // upper, reachable from outside the mount namespace too
@@ -37,10 +38,14 @@ func (e *Engine) Run(ctx context.Context, spec runtime.Spec, stdio runtime.Stdio
 	if err := checkRights(); err != nil {
 		return runtime.Result{}, err
 	}
+	if err := checkUser(spec); err != nil {
+		return runtime.Result{}, err
+	}
 	binary, err := e.find()
 	if err != nil {
 		return runtime.Result{}, err
 	}
+	begun := time.Now()
 	s, err := newSession(spec)
 	if err != nil {
 		return runtime.Result{}, engineError("making a session in "+spec.Scratch, err)
@@ -70,6 +75,9 @@ func (e *Engine) Run(ctx context.Context, spec runtime.Spec, stdio runtime.Stdio
 		s.console.Close()
 	}
 	streams.Close()
+	if oerr := own(spec, begun); err == nil {
+		err = oerr
+	}
 	if ctx.Err() != nil {
 		return res, context.Cause(ctx)
 	}
@@ -157,12 +165,9 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	if err := runtime.Lookup(spec, s.root); err != nil {
 		return err
 	}
-	if s.anchor, err = session.NewAnchor(s.Path("empty")); err != nil {
+	at, err := s.place(spec)
+	if err != nil {
 		return err
-	}
-	at := runtime.Placement{Root: s.root, PID: s.anchor.Namespace(), Cgroup: "/" + s.ID}
-	if standsOn() != machine {
-		at.Cgroup, at.UserNamespace = "", true
 	}
 	if size, err := unix.IoctlGetWinsize(int(std.In.Fd()), unix.TIOCGWINSZ); err == nil {
 		at.Rows, at.Columns = uint(size.Row), uint(size.Col)
@@ -193,31 +198,26 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 		}
 		args = append(args, "--console-socket", "console")
 	}
+	if len(at.Become) > 0 {
+		args = append(args, "--preserve-fds", "1") // this program: see launch
+	}
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("becoming the parent of orphans: %w", err)
 	}
-	s.runtime = exec.Command(binary, append(args, s.ID)...)
-	s.runtime.Dir = s.Dir
-	s.runtime.Env = []string{"PATH=" + os.Getenv("PATH")}
-	if !spec.Terminal {
-		s.runtime.Stdin, s.runtime.Stdout, s.runtime.Stderr = std.In, std.Out, std.Err
-	}
-	// Of what is typed while it starts the session, or of a terminal that goes, it must
-	// not die half-way: this process has the signals, and passes them on afterwards.
-	s.runtime.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	if standsOn() == mapped {
-		s.runtime.SysProcAttr.Credential = &syscall.Credential{NoSetGroups: true} // root's
-	}
-	return s.runtime.Start()
+	s.runtime, err = s.launch(binary, append(args, s.ID), std, at)
+	return err
 }
 
 // wait waits for the command, forwarding signals to it, and returns its exit code.
 func (s *running) wait(std *session.Streams, signals *session.Signals) (int, error) {
-	if err := s.runtime.Wait(); err != nil {
-		if failure := s.failure(); failure != nil {
-			return runtime.CodeEngine, failure
+	state, err := s.runtime.Wait()
+	if err == nil && !state.Success() {
+		if err = s.failure(); err == nil {
+			err = errors.New(state.String())
 		}
-		return runtime.CodeEngine, engineError("running "+s.runtime.Path, err)
+	}
+	if err != nil {
+		return runtime.CodeEngine, engineError("running the OCI runtime", err)
 	}
 	text, err := os.ReadFile(s.Path("pid"))
 	if err != nil {
@@ -239,8 +239,7 @@ func (s *running) wait(std *session.Streams, signals *session.Signals) (int, err
 		}
 	}
 	signals.Forward(send, grace, s.anchor.End)
-	state, err := command.Wait()
-	if err != nil {
+	if state, err = command.Wait(); err != nil {
 		return runtime.CodeEngine, engineError("waiting for the command", err)
 	}
 	return exitCode(state), nil

@@ -27,7 +27,34 @@ type Anchor struct {
 
 // NewAnchor starts an anchor from the calling thread, in whose mount namespace it
 // is locked into the empty folder dir.
-func NewAnchor(dir string) (*Anchor, error) {
+func NewAnchor(dir string) (*Anchor, error) { return newAnchor(dir, 0) }
+
+// NewRootAnchor starts an anchor in a user namespace of its own, too, in which this
+// process's uid and gid are root's, and the only ones.
+func NewRootAnchor(dir string) (*Anchor, error) {
+	a, err := newAnchor(dir, unix.CLONE_NEWUSER)
+	if err != nil {
+		return nil, err
+	}
+	write := func(name, format string, id ...any) {
+		if err == nil {
+			err = os.WriteFile(fmt.Sprintf("/proc/%d/%s", a.pid, name), fmt.Appendf(nil, format, id...), 0)
+		}
+	}
+	write("uid_map", "0 %d 1", os.Getuid())
+	write("setgroups", "deny")
+	write("gid_map", "0 %d 1", os.Getgid())
+	if err == nil {
+		_, err = a.pipe.Write([]byte{0}) // it waits with what hides it from us
+	}
+	if err != nil {
+		a.Wait()
+		return nil, fmt.Errorf("making a user namespace: %w", err)
+	}
+	return a, nil
+}
+
+func newAnchor(dir string, flags uintptr) (*Anchor, error) {
 	path, err := unix.BytePtrFromString(dir)
 	if err != nil {
 		return nil, err
@@ -38,7 +65,7 @@ func NewAnchor(dir string) (*Anchor, error) {
 	}
 	defer unix.Close(ends[0])
 	pipe := os.NewFile(uintptr(ends[1]), "anchor")
-	pid, errno := forkAnchor(uintptr(ends[0]), path, &anchorName[0])
+	pid, errno := forkAnchor(flags, uintptr(ends[0]), uintptr(ends[1]), path, &anchorName[0])
 	if errno != 0 {
 		pipe.Close()
 		return nil, fmt.Errorf("making a PID namespace: %w", errno)
@@ -48,6 +75,9 @@ func NewAnchor(dir string) (*Anchor, error) {
 
 // Namespace is the path of the anchor's PID namespace.
 func (a *Anchor) Namespace() string { return fmt.Sprintf("/proc/%d/ns/pid", a.pid) }
+
+// UserNamespace is the path of the anchor's user namespace.
+func (a *Anchor) UserNamespace() string { return fmt.Sprintf("/proc/%d/ns/user", a.pid) }
 
 // End kills everything in the session. It may be called more than once.
 func (a *Anchor) End() { a.pipe.Close() }
@@ -108,11 +138,11 @@ type sigaction struct {
 //
 //go:norace
 //go:nosplit
-func forkAnchor(pipe uintptr, dir, name *byte) (uintptr, syscall.Errno) {
+func forkAnchor(flags, pipe, feed uintptr, dir, name *byte) (uintptr, syscall.Errno) {
 	all, old := ^uint64(0), uint64(0)
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
 		uintptr(unsafe.Pointer(&all)), uintptr(unsafe.Pointer(&old)), unsafe.Sizeof(all), 0, 0)
-	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, unix.CLONE_NEWPID|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	pid, _, errno := syscall.RawSyscall6(unix.SYS_CLONE, unix.CLONE_NEWPID|flags|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	if pid != 0 || errno != 0 {
 		syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
 			uintptr(unsafe.Pointer(&old)), 0, unsafe.Sizeof(all), 0, 0)
@@ -121,7 +151,12 @@ func forkAnchor(pipe uintptr, dir, name *byte) (uintptr, syscall.Errno) {
 
 	// The child. Every signal stays blocked; SIGKILL and SIGSTOP can't be. Away from
 	// the terminal, from this machine's files, and from all open files but the pipe.
+	var b byte
 	syscall.RawSyscall(unix.SYS_SETSID, 0, 0, 0)
+	if flags != 0 {
+		syscall.RawSyscall(unix.SYS_CLOSE, feed, 0, 0) // or its end would never come
+		syscall.RawSyscall(unix.SYS_READ, pipe, uintptr(unsafe.Pointer(&b)), 1)
+	}
 	if _, _, errno = syscall.RawSyscall(unix.SYS_CHROOT, uintptr(unsafe.Pointer(dir)), 0, 0); errno != 0 {
 		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 1, 0, 0)
 	}
@@ -140,7 +175,6 @@ func forkAnchor(pipe uintptr, dir, name *byte) (uintptr, syscall.Errno) {
 	syscall.RawSyscall6(unix.SYS_RT_SIGACTION, uintptr(unix.SIGCHLD),
 		uintptr(unsafe.Pointer(&ignore)), 0, unsafe.Sizeof(all), 0, 0)
 	for {
-		var b byte
 		_, _, errno = syscall.RawSyscall(unix.SYS_READ, 0, uintptr(unsafe.Pointer(&b)), 1)
 		if errno != syscall.EINTR {
 			syscall.RawSyscall(unix.SYS_EXIT_GROUP, 0, 0, 0)

@@ -16,6 +16,13 @@ import (
 // Hook does what an OCI runtime started this program for, where it did. It comes
 // first in main, and in the tests of engines.
 func Hook(args []string) (code int, ok bool) {
+	if len(args) > 4 && args[1] == becomeHook {
+		code, err := become(args[2:])
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "starting the command:", err)
+		}
+		return code, true
+	}
 	if len(args) != 2 || args[0] != runtime.KernelHook {
 		return 0, false
 	}
