@@ -28,20 +28,25 @@ esac
 	// shRC is what ENV names: interactive shells of POSIX read it, and no other file.
 	shRC = `case "${PS1-}" in *"($STEAD_TARGET)"*) ;; *) PS1="($STEAD_TARGET) ${PS1:-\$ }" ;; esac
 `
-	// zshRC is .zshenv in a folder that ZDOTDIR names. It leaves before .zshrc is
-	// looked for, so that all other files, and those that zsh writes, are in the home.
-	zshRC = `unset ZDOTDIR
+	// zshEnv and zshRC are .zshenv and .zshrc in a folder that ZDOTDIR names, and only
+	// until the latter is read: everything else that zsh reads and writes is at home.
+	zshEnv = `__stead_own=$ZDOTDIR
+unset ZDOTDIR
 [[ ! -r ~/.zshenv ]] || . ~/.zshenv
 if [[ -o interactive ]]; then
-	__stead_prompt() {
-		[[ $PROMPT == *"($STEAD_TARGET)"* ]] || PROMPT="($STEAD_TARGET) $PROMPT"
-	}
-	__stead_last() {
-		precmd_functions=(${precmd_functions:#__stead_last} __stead_prompt)
-		__stead_prompt
-	}
-	precmd_functions+=(__stead_last)
+	__stead_user=${ZDOTDIR-}
+	ZDOTDIR=$__stead_own
 fi
+unset __stead_own
+`
+	zshRC = `unset ZDOTDIR
+[[ -z $__stead_user ]] || ZDOTDIR=$__stead_user
+unset __stead_user
+[[ ! -r ${ZDOTDIR:-$HOME}/.zshrc ]] || . ${ZDOTDIR:-$HOME}/.zshrc
+__stead_prompt() {
+	[[ $PROMPT == *"($STEAD_TARGET)"* ]] || PROMPT="($STEAD_TARGET) $PROMPT"
+}
+precmd_functions+=(__stead_prompt)
 `
 	fishInit = `functions -q fish_prompt
 and functions -c fish_prompt __stead_fish_prompt
@@ -71,7 +76,8 @@ func (s *sessionPlan) shell() {
 	s.vars["PROMPT_COMMAND"] = bashHook
 	s.vars["ENV"] = s.file("shrc", shRC)
 	if s.root.program("/bin/zsh") || s.root.program("/usr/bin/zsh") || s.root.program("/usr/local/bin/zsh") {
-		s.vars["ZDOTDIR"] = path.Dir(s.file("zsh/.zshenv", zshRC))
+		s.file("zsh/.zshrc", zshRC)
+		s.vars["ZDOTDIR"] = path.Dir(s.file("zsh/.zshenv", zshEnv))
 	}
 	if asked {
 		return

@@ -125,10 +125,24 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 		return notStarted(g, err)
 	}
 	kept.started()
+	if spec.Upper == "" && (len(command) == 0 || isTerminal(g.stderr)) {
+		g.tellGone(result.Changed)
+	}
 	if result.ExitCode != 0 {
 		return exitCode(result.ExitCode)
 	}
 	return nil
+}
+
+// tellGone says what a session lost. What a script runs has its standard error to
+// itself.
+func (g *globals) tellGone(files int) {
+	switch {
+	case files == 1:
+		fmt.Fprintln(g.stderr, "1 file outside the project was changed and is gone (stead enter --session NAME keeps it)")
+	case files > 1:
+		fmt.Fprintf(g.stderr, "%d files outside the project were changed and are gone (stead enter --session NAME keeps them)\n", files)
+	}
 }
 
 // notStarted tells why a command was not run and gives the exit code for that. A

@@ -243,7 +243,7 @@ func (s *small) build(p debPackage) {
 	dir := "packages/" + p.name + "_" + p.architecture()
 	for path, content := range p.files {
 		s.write(dir+path, content)
-		if strings.HasPrefix(path, "/usr/bin/") {
+		if strings.HasPrefix(path, "/usr/bin/") || strings.Contains(path, "/ld-linux") {
 			if err := os.Chmod(s.path(dir+path), 0o755); err != nil {
 				s.t.Fatal(err)
 			}

@@ -33,7 +33,7 @@ func StartTerminal(t testing.TB, cmd *exec.Cmd, rows, columns uint16) *Terminal 
 	return term
 }
 
-// Expect reads until text comes, and forgets what it has read.
+// Expect reads until text comes, and forgets what came before it.
 func (term *Terminal) Expect(text string) {
 	term.t.Helper()
 	buf := make([]byte, 4096)
@@ -44,7 +44,7 @@ func (term *Terminal) Expect(text string) {
 			term.t.Fatalf("waiting for %q: %v; the terminal shows %q", text, err, term.seen.String())
 		}
 	}
-	term.seen.Reset()
+	term.seen.Next(strings.Index(term.seen.String(), text) + len(text))
 }
 
 // Write types text.

@@ -140,27 +140,3 @@ func TakeLock(path string) (*os.File, error) {
 		f.Close()
 	}
 }
-
-// Changed counts the files in the folder of a session's changes, and the
-// whiteouts for those it removed. The paths in made, which became mount points, are
-// not counted.
-func Changed(upper fs.FS, made []string) (int, error) {
-	points := map[string]bool{}
-	for _, p := range made {
-		points[p] = true
-	}
-	n := 0
-	err := fs.WalkDir(upper, ".", func(p string, d fs.DirEntry, err error) error {
-		switch {
-		case err != nil:
-			return err
-		case !d.IsDir() && !points[p]:
-			n++
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("counting what the session changed: %w", err)
-	}
-	return n, nil
-}
