@@ -7,7 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reportsAt is where a command that is being started has the pipe for reports.
+// reportsAt is where a guard, and a command that is being started, have the pipe for
+// reports.
 const reportsAt = 3
 
 // runCommand turns a forked process into the session's command; see forkGuard for
@@ -19,7 +20,6 @@ func runCommand(c *command) {
 	if !c.terminal {
 		syscall.RawSyscall(unix.SYS_SETSID, 0, 0, 0)
 	}
-	streams(c)
 	syscall.RawSyscall(unix.SYS_UMASK, c.umask, 0, 0)
 	if _, _, errno := syscall.RawSyscall6(unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE,
 		uintptr(unsafe.Pointer(&c.nofile)), 0, 0, 0); errno != 0 {
@@ -47,7 +47,7 @@ func failed(c *command, step uintptr, errno syscall.Errno) {
 	syscall.RawSyscall(unix.SYS_EXIT_GROUP, 1, 0, 0)
 }
 
-// streams gives the process its streams and takes all other open files: a folder
+// streams gives the process the command's streams and takes all other open files: a folder
 // among them would be a way out.
 //
 //go:norace

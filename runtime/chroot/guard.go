@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"syscall"
 	"unsafe"
 
@@ -18,7 +19,14 @@ import (
 type guard struct {
 	pid     int
 	reports *os.File
+	first   [reportSize]byte // has been read, and not been asked for
+	unread  bool
 }
+
+// forking is held until a new guard has closed what it got of this process's open
+// files: a program that another one has open for writing, as while it is copied,
+// can't be executed.
+var forking sync.Mutex
 
 // The reports of a guard, and of a command that could not be started: a kind and
 // a value, four bytes each.
@@ -80,20 +88,29 @@ func startGuard(c *command) (*guard, error) {
 	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
 		return nil, fmt.Errorf("making a pipe: %w", err)
 	}
-	defer unix.Close(ends[1])
 	c.pipe, c.parent = uintptr(ends[1]), uintptr(os.Getpid())
+	forking.Lock()
+	defer forking.Unlock()
 	pid, errno := forkGuard(c)
 	if errno != 0 {
 		unix.Close(ends[0])
+		unix.Close(ends[1])
 		return nil, fmt.Errorf("making a process: %w", errno)
 	}
-	return &guard{pid: int(pid), reports: os.NewFile(uintptr(ends[0]), "guard")}, nil
+	g := &guard{pid: int(pid), reports: os.NewFile(uintptr(ends[0]), "guard")}
+	unix.Close(ends[1]) // or there would be no end of reports
+	if _, err := io.ReadFull(g.reports, g.first[:]); err == nil {
+		g.unread = true
+	}
+	return g, nil
 }
 
 // next is the next report; io.EOF when the guard is gone.
 func (g *guard) next() (kind, value int, err error) {
-	var b [reportSize]byte
-	if _, err := io.ReadFull(g.reports, b[:]); err != nil {
+	b := g.first
+	if g.unread {
+		g.unread = false
+	} else if _, err := io.ReadFull(g.reports, b[:]); err != nil {
 		return 0, 0, io.EOF
 	}
 	return int(binary.NativeEndian.Uint32(b[:])), int(binary.NativeEndian.Uint32(b[4:])), nil
@@ -155,6 +172,7 @@ func forkGuard(c *command) (uintptr, syscall.Errno) {
 	// Nobody inside may look at or trace it.
 	syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0)
 	syscall.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_NAME, uintptr(unsafe.Pointer(&guardName[0])), 0)
+	streams(c)
 	c.self, _, errno = syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	if c.self == 0 && errno == 0 {
 		runCommand(c)
@@ -163,10 +181,10 @@ func forkGuard(c *command) (uintptr, syscall.Errno) {
 		tell(c, reportError, uintptr(errno)|stepExecute<<16)
 		syscall.RawSyscall(unix.SYS_EXIT_GROUP, 1, 0, 0)
 	}
+	for fd := uintptr(0); fd < reportsAt; fd++ {
+		syscall.RawSyscall(unix.SYS_CLOSE, fd, 0, 0)
+	}
 	tell(c, reportPID, c.self)
-	syscall.RawSyscall(unix.SYS_DUP3, c.pipe, 0, 0)
-	c.pipe = 0
-	closeFrom(1)
 	stand(c)
 	return 0, 0
 }
