@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/pflag"
 
+	"github.com/stead-env/stead/envs"
 	"github.com/stead-env/stead/runtime"
 	"github.com/stead-env/stead/runtime/chroot"
 	"github.com/stead-env/stead/runtime/containerd"
@@ -31,7 +32,7 @@ var engines = []struct {
 
 // engineFlag adds --engine.
 func engineFlag(flags *pflag.FlagSet, name *string) {
-	flags.StringVar(name, "engine", "", "engine: "+strings.Join(engineNames(), ", ")+" (default: $STEAD_ENGINE, or auto)")
+	flags.StringVar(name, "engine", "", "engine: "+strings.Join(engineNames(), ", ")+" (default: $STEAD_ENGINE, your configuration's, or auto)")
 }
 
 func engineNames() []string {
@@ -42,10 +43,15 @@ func engineNames() []string {
 	return names
 }
 
-// namedEngine is the name that counts: the flag's, the environment's, auto.
+// namedEngine is the name that counts: the flag's, the environment's, that of the
+// user's configuration, auto.
 func namedEngine(flag string) (string, error) {
+	user, err := envs.ReadUserConfig()
+	if err != nil {
+		return "", err
+	}
 	for _, from := range []struct{ what, name string }{
-		{"--engine", flag}, {"$STEAD_ENGINE", os.Getenv("STEAD_ENGINE")},
+		{"--engine", flag}, {"$STEAD_ENGINE", os.Getenv("STEAD_ENGINE")}, {"your configuration", user.Engine},
 	} {
 		if from.name == "" {
 			continue

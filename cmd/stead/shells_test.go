@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -32,6 +33,8 @@ func shells(t *testing.T) []debPackage {
 		p.addTree(t, dir)
 	}
 	p.add(t, "/etc/bash.bashrc", "/etc/bash.bashrc")
+	p.addDial(t)
+	p.files["/etc/pki/pem/bundle.pem"] = "the target's own\n"
 	p.files["/tmp/there"] = "fish needs the folder\n"
 	return []debPackage{p}
 }
@@ -43,6 +46,75 @@ func (p *debPackage) add(t *testing.T, from, to string) {
 		t.Fatal(err)
 	}
 	p.files[to] = string(content)
+}
+
+// dial is a static program that reaches what a session was given. As "dial socket
+// PATH TEXT" it sends TEXT and prints the answer, as "dial x11" it opens the display.
+const dial = `package main
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"os"
+	"strings"
+)
+
+func main() {
+	if os.Args[1] == "socket" {
+		c, err := net.Dial("unix", os.Args[2])
+		check(err)
+		c.Write([]byte(os.Args[3]))
+		answer := make([]byte, 100)
+		n, err := c.Read(answer)
+		check(err)
+		fmt.Printf("%q\n", answer[:n])
+		return
+	}
+	auth, err := os.ReadFile(os.Getenv("XAUTHORITY"))
+	check(err)
+	var fields [][]byte
+	for rest := auth[2:]; len(fields) < 4; {
+		n := int(binary.BigEndian.Uint16(rest))
+		fields, rest = append(fields, rest[2:2+n]), rest[2+n:]
+	}
+	number := strings.TrimPrefix(strings.Split(os.Getenv("DISPLAY"), ".")[0], ":")
+	c, err := net.Dial("unix", "/tmp/.X11-unix/X"+number)
+	check(err)
+	name, data := fields[2], fields[3]
+	hello := []byte{'l', 0, 11, 0, 0, 0, byte(len(name)), 0, byte(len(data)), 0, 0, 0}
+	for _, f := range [][]byte{name, data} {
+		hello = append(hello, f...)
+		hello = append(hello, make([]byte, (4-len(f)%4)%4)...)
+	}
+	c.Write(hello)
+	answer := make([]byte, 8)
+	_, err = c.Read(answer)
+	check(err)
+	fmt.Println("x11", answer[0])
+}
+
+func check(err error) {
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+}
+`
+
+// addDial builds dial.
+func (p *debPackage) addDial(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "main.go"), []byte(dial), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command("go", "build", "-ldflags=-s -w", "-o", filepath.Join(dir, "dial"), filepath.Join(dir, "main.go"))
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	p.add(t, filepath.Join(dir, "dial"), "/usr/bin/dial")
 }
 
 // addLibraries adds what ldd(1) named.
@@ -75,8 +147,10 @@ func (p *debPackage) addTree(t *testing.T, dir string) {
 // since 2019.
 func shellHost(t *testing.T) *small {
 	s := newSmall(t, shells(t))
-	for _, dir := range []string{"bin", "lib", "lib64"} {
-		if err := os.Symlink("usr/"+dir, filepath.Join(s.host, dir)); err != nil {
+	for name, to := range map[string]string{"bin": "usr/bin", "lib": "usr/lib", "lib64": "usr/lib64",
+		"etc/pki/tls/certs/ca-bundle.crt": "/etc/pki/pem/bundle.pem", "etc/resolv.conf": "../run/resolve/stub.conf"} {
+		path := filepath.Join(s.host, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.Symlink(to, path)); err != nil {
 			t.Fatal(err)
 		}
 	}
