@@ -12,7 +12,7 @@ func rootOf(t *testing.T, files map[string]string) rootView {
 	t.Helper()
 	dir := t.TempDir()
 	tree(t, dir, files)
-	root, err := viewRoot(dir)
+	root, err := viewRoot(dir, "")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -87,7 +87,19 @@ func Fsck(ctx context.Context, cfg Config, rel Release, opts FsckOptions) (*Fsck
 			return nil, err
 		}
 	}
-	return &c.res, nil
+	return &c.res, c.sessions()
+}
+
+// sessions reports the named sessions that can't be entered. They are no copies of
+// anything: none is dropped.
+func (c *checker) sessions() error {
+	list, err := ListKept(c.cfg.Store)
+	for _, k := range list {
+		if k.Problem != "" {
+			c.report(Difference{Where: "session " + k.Name, What: k.Problem})
+		}
+	}
+	return err
 }
 
 // NotPulledError says that a release isn't on this machine.

@@ -1,27 +1,61 @@
 package envs
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/stead-env/stead/runtime"
 )
 
 // rootView is a root filesystem as a process in it sees it: its links lead inside,
-// wherever they say.
+// wherever they say. Files that a kept session changed are the session's.
 type rootView struct {
-	dir  string
-	root *os.Root
+	dir   string
+	root  *os.Root
+	upper *os.Root // nil where nothing is kept
 }
 
-func viewRoot(dir string) (rootView, error) {
-	root, err := os.OpenRoot(dir)
-	return rootView{dir, root}, err
+// viewRoot opens a root, and over it the upper folder of a kept session, "" for none.
+func viewRoot(dir, upper string) (v rootView, err error) {
+	v.dir = dir
+	if v.root, err = os.OpenRoot(dir); err != nil || upper == "" {
+		return v, err
+	}
+	v.upper, err = os.OpenRoot(filepath.Join(upper, keptUpper))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		v.root.Close()
+		return v, err
+	}
+	return v, nil
 }
 
-func (v rootView) close() { v.root.Close() }
+func (v rootView) close() {
+	v.root.Close()
+	if v.upper != nil {
+		v.upper.Close()
+	}
+}
+
+// layer is where a path without links is found.
+func (v rootView) layer(at string) (*os.Root, fs.FileInfo) {
+	if v.upper != nil {
+		switch info, err := v.upper.Lstat(relative(at)); {
+		case err == nil && info.Mode()&fs.ModeCharDevice != 0:
+			return nil, nil // removed
+		case err == nil && !info.IsDir():
+			return v.upper, info
+		}
+	}
+	info, err := v.root.Lstat(relative(at))
+	if err != nil {
+		return nil, nil
+	}
+	return v.root, info
+}
 
 // find follows the links of a path and says what is at their end; info is nil where
 // there is nothing.
@@ -30,10 +64,7 @@ func (v rootView) find(name string) (at string, info fs.FileInfo) {
 	if err != nil {
 		return name, nil
 	}
-	info, err = v.root.Lstat(relative(at))
-	if err != nil {
-		return at, nil
-	}
+	_, info = v.layer(at)
 	return at, info
 }
 
@@ -54,7 +85,8 @@ func (v rootView) read(name string) []byte {
 	if info == nil || !info.Mode().IsRegular() {
 		return nil
 	}
-	f, err := v.root.Open(relative(at))
+	layer, _ := v.layer(at)
+	f, err := layer.Open(relative(at))
 	if err != nil {
 		return nil
 	}

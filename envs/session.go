@@ -31,6 +31,7 @@ type Made struct {
 type SessionOptions struct {
 	Settings
 	Command  []string // none: a shell
+	Upper    string   // of a named session: see Kept
 	Terminal bool
 	Dir      string // where to start, on this machine; "" is the project
 	Progress snapshot.Progress
@@ -65,7 +66,7 @@ type sessionPlan struct {
 func SessionSpec(ctx context.Context, s *store.Store, env Made, p *Project, opts SessionOptions) (runtime.Spec, error) {
 	plan := &sessionPlan{SessionOptions: opts, store: s, env: env, project: p}
 	plan.spec = runtime.Spec{Name: env.Release.String(), Root: env.Root, Identity: env.Identity.String(), Scratch: ScratchDir(s),
-		Hostname: env.Release.Target, Terminal: opts.Terminal, Network: opts.Network, UID: uint32(os.Getuid()), GID: uint32(os.Getgid()),
+		Hostname: env.Release.Target, Terminal: opts.Terminal, Upper: opts.Upper, Network: opts.Network, UID: uint32(os.Getuid()), GID: uint32(os.Getgid()),
 		Umask: umask(env.Host.Umask), NoFile: uint64(max(env.Host.NoFile, 0)), Command: opts.Command}
 	if err := os.MkdirAll(plan.spec.Scratch, 0o700); err != nil {
 		return plan.spec, fmt.Errorf("making a folder for sessions: %w", err)
@@ -74,7 +75,7 @@ func SessionSpec(ctx context.Context, s *store.Store, env Made, p *Project, opts
 		plan.spec.UID, plan.spec.GID = 0, 0
 	}
 	var err error
-	if plan.root, err = viewRoot(env.Root); err != nil {
+	if plan.root, err = viewRoot(env.Root, opts.Upper); err != nil {
 		return plan.spec, fmt.Errorf("opening %s: %w", env.Release, err)
 	}
 	defer plan.root.close()

@@ -107,7 +107,7 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 		return notStarted(g, err)
 	}
 	defer letGo()
-	if err := kept.use(&spec, root, engine); err != nil {
+	if err := kept.use(root, engine); err != nil {
 		return notStarted(g, err)
 	}
 	w.meter.close()
@@ -180,7 +180,7 @@ func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, ta
 	}
 	spec, err = envs.SessionSpec(ctx, w.config.Store,
 		envs.Made{Release: rel, Root: root.Path, Identity: root.Identity, Host: root.Header.Host, Header: root.Header}, w.project,
-		envs.SessionOptions{Settings: w.project.Settings(rel.Target, w.user, flags), Command: command,
+		envs.SessionOptions{Settings: w.project.Settings(rel.Target, w.user, flags), Command: command, Upper: kept.upper(),
 			Terminal: isTerminal(os.Stdin) && isTerminal(g.stdout), Dir: dir, SSHAgent: w.user.SSHAgent, Progress: w.config.Progress})
 	return spec, root, err
 }

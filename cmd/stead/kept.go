@@ -47,12 +47,19 @@ func (k *keptSession) engine(asked string) string {
 	return k.Engine()
 }
 
-// use has a session's changes kept.
-func (k *keptSession) use(spec *runtime.Spec, root *envs.Root, engine runtime.Engine) error {
+// upper is where the session's changes are kept; "" where they aren't.
+func (k *keptSession) upper() string {
+	if k == nil {
+		return ""
+	}
+	return k.Upper()
+}
+
+// use notes that the session is about to be entered.
+func (k *keptSession) use(root *envs.Root, engine runtime.Engine) error {
 	if k == nil {
 		return nil
 	}
-	spec.Upper = k.Upper()
 	return k.Use(root.Release, engine.Name())
 }
 

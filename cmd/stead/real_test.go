@@ -140,6 +140,8 @@ func TestReal(t *testing.T) {
 	sub("pull", testPull)
 	sub("secrets", testSecrets)
 	sub("run", testRun)
+	sub("named sessions", testKept)
+	sub("named sessions, killed", testKeptKilled)
 	sub("build", testBuild)
 	sub("fsck", testFsck)
 }

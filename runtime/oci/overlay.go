@@ -3,6 +3,7 @@ package oci
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -50,13 +51,15 @@ func refused(err error) bool {
 func (s *running) mountOverlay(spec runtime.Spec, dir string) error {
 	s.upper = filepath.Join(dir, "upper")
 	work := filepath.Join(dir, "work")
-	for _, d := range []string{s.upper, work} {
-		if err := os.MkdirAll(d, 0o755); err != nil {
-			return err
-		}
+	if err := os.MkdirAll(work, 0o755); err != nil {
+		return err
 	}
 	// A new upper folder is the top of the root: its mode is that of /.
-	if err := likeRoot(s.upper, spec.Root); err != nil {
+	err := os.Mkdir(s.upper, 0o755)
+	if err == nil {
+		err = likeRoot(s.upper, spec.Root)
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	lower := make([]string, 0, len(spec.Lower)+1)
@@ -65,8 +68,14 @@ func (s *running) mountOverlay(spec runtime.Spec, dir string) error {
 	}
 	options := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=" + escape(s.upper, `\,`) +
 		",workdir=" + escape(work, `\,`)
-	if _, err := os.Stat("/sys/module/overlay/parameters/index"); err == nil {
+	if _, err := os.Stat(parameters + "index"); err == nil {
 		options += ",index=off" // an index ties a kept upper to one lower
+	}
+	for _, name := range []string{"redirect_dir", "metacopy"} {
+		// With these an upper folder can't be told without the kernel.
+		if value, err := os.ReadFile(parameters + name); err == nil && strings.HasPrefix(string(value), "Y") {
+			options += "," + name + "=off"
+		}
 	}
 	if standsOn() != machine {
 		options += ",userxattr"
@@ -77,7 +86,7 @@ func (s *running) mountOverlay(spec runtime.Spec, dir string) error {
 	}
 	// Nothing of a fresh upper outlives the session: "volatile" (Linux 5.10) spares
 	// the syncs. It marks a kept one as not to be mounted again.
-	var err error = unix.EINVAL
+	err = unix.EINVAL
 	if spec.Upper == "" {
 		err = unix.Mount("overlay", s.root, "overlay", 0, options+",volatile")
 	}
@@ -89,6 +98,9 @@ func (s *running) mountOverlay(spec runtime.Spec, dir string) error {
 	}
 	return nil
 }
+
+// parameters are what the overlays of this machine are like where no option says else.
+const parameters = "/sys/module/overlay/parameters/"
 
 // escape puts a backslash before the characters of set, as overlay's options
 // need it.
