@@ -16,7 +16,7 @@ programs := ./testdata/exact ./testdata/bench
 .PHONY: build setup check fuzz test demo bench clean
 
 build:
-	CGO_ENABLED=0 go build -trimpath -o bin/stead ./cmd/stead
+	CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -o bin/stead ./cmd/stead
 	CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/stead-bundle ./cmd/stead-bundle
 
 setup:

@@ -3,14 +3,15 @@ package containerd
 import (
 	"archive/tar"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
-	"strings"
+	"time"
 
 	diffapi "github.com/containerd/containerd/api/services/diff/v1"
+	leasesapi "github.com/containerd/containerd/api/services/leases/v1"
 	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
+	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -32,13 +33,18 @@ func (s *running) changed(ctx context.Context) (int, error) {
 // compare counts by the layer that the daemon makes of the session's snapshot, where
 // the snapshotter keeps changes in no folder of their own.
 func (s *running) compare(ctx context.Context) (n int, err error) {
-	view := s.ID + "-unpack" // what is swept, too
-	left, err := s.daemon.snapshots.View(ctx, &snapshotsapi.ViewSnapshotRequest{Snapshotter: s.daemon.Snapshotter,
-		Key: view, Parent: s.image.layer.String(), Labels: map[string]string{gcRoot: "stead"}})
+	_, err = s.daemon.leases.Create(ctx, &leasesapi.CreateRequest{ID: s.ID, Labels: map[string]string{
+		gcExpire: time.Now().Add(making).UTC().Format(time.RFC3339)}})
 	if err != nil {
 		return 0, err
 	}
-	defer func() { err = errors.Join(err, s.daemon.removeSnapshot(ctx, s.daemon.Snapshotter, view)) }()
+	ctx = leases.WithLease(ctx, s.ID) // the session's end is that of the lease, and of all below
+	view := s.ID + "-unpack"
+	left, err := s.daemon.snapshots.View(ctx, &snapshotsapi.ViewSnapshotRequest{Snapshotter: s.daemon.Snapshotter,
+		Key: view, Parent: s.image.layer.String()})
+	if err != nil {
+		return 0, err
+	}
 	resp, err := s.daemon.diff.Diff(ctx, &diffapi.DiffRequest{Left: left.Mounts, Right: s.mounts,
 		MediaType: ocispec.MediaTypeImageLayer, Ref: s.ID})
 	if err != nil {
@@ -54,14 +60,12 @@ func (s *running) compare(ctx context.Context) (n int, err error) {
 	for {
 		h, err := layer.Next()
 		if err == io.EOF {
-			return n, s.daemon.content.Delete(ctx, desc.Digest)
+			return n, nil
 		}
 		if err != nil {
 			return 0, fmt.Errorf("reading the snapshot's changes: %w", err)
 		}
-		if h.Typeflag != tar.TypeDir && !slices.ContainsFunc(s.made, func(point string) bool {
-			return h.Name == point || strings.HasPrefix(h.Name, point+"/")
-		}) {
+		if h.Typeflag != tar.TypeDir && !slices.Contains(s.made, h.Name) {
 			n++
 		}
 	}

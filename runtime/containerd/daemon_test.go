@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,8 +18,9 @@ import (
 // daemon is a containerd that the tests started, with folders and a socket of its own.
 type daemon struct {
 	programs string // the folder of containerd, its shim and ctr
+	dir      string // its folders
 	socket   string
-	log      string
+	command  *exec.Cmd
 }
 
 // startDaemon starts one for a test, and names it in the environment for the engine.
@@ -35,40 +35,45 @@ func startDaemon(t testing.TB) *daemon {
 	if err != nil {
 		t.Fatalf("building containerd: %v", err)
 	}
-	d := &daemon{programs: strings.TrimSpace(string(out))}
-	dir := folder(t)
-	d.socket, d.log = filepath.Join(dir, "c.sock"), filepath.Join(dir, "log")
-	config := filepath.Join(dir, "config.toml")
+	d := &daemon{programs: strings.TrimSpace(string(out)), dir: folder(t)}
+	d.socket = filepath.Join(d.dir, "c.sock")
 	text := fmt.Sprintf("version = 2\nimports = []\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.cri.v1.images\",\n"+
 		"  \"io.containerd.cri.v1.runtime\", \"io.containerd.nri.v1.nri\"]\n"+
 		"[ttrpc]\naddress = %q\n[plugins.\"io.containerd.internal.v1.opt\"]\npath = %q\n",
-		d.socket+".ttrpc", filepath.Join(dir, "opt"))
-	must(t, os.WriteFile(config, []byte(text), 0o600))
-	log, err := os.Create(d.log)
+		d.socket+".ttrpc", filepath.Join(d.dir, "opt"))
+	must(t, os.WriteFile(d.path("config.toml"), []byte(text), 0o600))
+	d.start(t)
+	t.Cleanup(func() { d.stop(t) })
+	t.Setenv("CONTAINERD_ADDRESS", d.socket)
+	t.Setenv("CONTAINERD_NAMESPACE", "")
+	t.Setenv("CONTAINERD_SNAPSHOTTER", "")
+	return d
+}
+
+func (d *daemon) path(name string) string { return filepath.Join(d.dir, name) }
+
+// start starts the daemon and waits until it answers.
+func (d *daemon) start(t testing.TB) {
+	t.Helper()
+	log, err := os.OpenFile(d.path("log"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	must(t, err)
 	defer log.Close()
-	cmd := exec.Command(filepath.Join(d.programs, "containerd"), "--config", config, "--address", d.socket,
-		"--root", filepath.Join(dir, "root"), "--state", filepath.Join(dir, "state"))
-	cmd.Env = append(os.Environ(), "PATH="+d.programs+":"+os.Getenv("PATH")+":/usr/sbin:/sbin")
-	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: unix.SIGTERM}
-	must(t, cmd.Start())
-	t.Cleanup(func() { d.stop(t, cmd) })
+	d.command = exec.Command(filepath.Join(d.programs, "containerd"), "--config", d.path("config.toml"), "--address", d.socket,
+		"--root", d.path("root"), "--state", d.path("state"))
+	d.command.Env = append(os.Environ(), "PATH="+d.programs+":"+os.Getenv("PATH")+":/usr/sbin:/sbin")
+	d.command.Stdout, d.command.Stderr = log, log
+	must(t, d.command.Start())
 	for range 300 {
 		if conn, err := net.Dial("unix", d.socket); err == nil {
 			conn.Close()
-			if d.try(t.Context(), "version") == nil {
-				t.Setenv("CONTAINERD_ADDRESS", d.socket)
-				t.Setenv("CONTAINERD_NAMESPACE", "")
-				t.Setenv("CONTAINERD_SNAPSHOTTER", "")
-				return d
+			if d.tool(t.Context(), "version").Run() == nil {
+				return
 			}
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(20 * time.Millisecond)
 	}
-	text2, _ := os.ReadFile(d.log)
-	t.Fatalf("containerd doesn't start:\n%s", text2)
-	return nil
+	text, _ := os.ReadFile(d.path("log"))
+	t.Fatalf("containerd doesn't start:\n%s", text)
 }
 
 // folder is a short path for sockets and snapshots, on a file system that overlay can
@@ -87,27 +92,27 @@ func folder(t testing.TB) string {
 	return dir
 }
 
-func (d *daemon) stop(t testing.TB, cmd *exec.Cmd) {
-	must(t, cmd.Process.Signal(unix.SIGTERM))
-	timer := time.AfterFunc(20*time.Second, func() { cmd.Process.Kill() })
+// stop ends the daemon, not the sessions in it.
+func (d *daemon) stop(t testing.TB) {
+	must(t, d.command.Process.Signal(unix.SIGTERM))
+	timer := time.AfterFunc(20*time.Second, func() { d.command.Process.Kill() })
 	defer timer.Stop()
-	cmd.Wait()
-	if text, err := os.ReadFile(d.log); err == nil && t.Failed() {
+	d.command.Wait()
+	if text, err := os.ReadFile(d.path("log")); err == nil && t.Failed() {
 		lines := bytes.Split(text, []byte("\n"))
 		t.Logf("containerd said, last:\n%s", bytes.Join(lines[max(0, len(lines)-25):], []byte("\n")))
 	}
 }
 
-func (d *daemon) command(ctx context.Context, args ...string) *exec.Cmd {
+// tool is a command of containerd's own tool.
+func (d *daemon) tool(ctx context.Context, args ...string) *exec.Cmd {
 	return exec.CommandContext(ctx, filepath.Join(d.programs, "ctr"), append([]string{"--address", d.socket, "--namespace", "stead"}, args...)...)
 }
-
-func (d *daemon) try(ctx context.Context, args ...string) error { return d.command(ctx, args...).Run() }
 
 // ctr runs containerd's own tool.
 func (d *daemon) ctr(t testing.TB, args ...string) string {
 	t.Helper()
-	cmd := d.command(t.Context(), args...)
+	cmd := d.tool(t.Context(), args...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()

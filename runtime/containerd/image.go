@@ -195,11 +195,17 @@ var errMade = errors.New("the image was made by another process")
 // writeLayer writes the env's layer into the daemon's content. The daemon lets one
 // process at a time write under a name: the others wait here.
 func (d *daemon) writeLayer(ctx context.Context, spec runtime.Spec, lease string) (desc ocispec.Descriptor, architecture string, err error) {
-	w, err := content.OpenWriter(ctx, d.content, content.WithRef("stead-layer-"+spec.Identity))
+	ref := "stead-layer-" + spec.Identity
+	w, err := content.OpenWriter(ctx, d.content, content.WithRef(ref))
 	if err != nil {
 		return desc, "", err
 	}
-	defer w.Close()
+	defer func() {
+		w.Close()
+		if err != nil {
+			d.content.Abort(context.WithoutCancel(ctx), ref) //nolint:errcheck // the first error counts
+		}
+	}()
 	if _, err := d.find(ctx, spec); err == nil {
 		return desc, "", errMade
 	}

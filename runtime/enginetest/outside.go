@@ -59,6 +59,10 @@ func helper(t *testing.T, spec runtime.Spec) *exec.Cmd {
 	return cmd
 }
 
+// Helper is the command that runs a session in a process of its own, for a driver's
+// own tests.
+func Helper(t *testing.T, spec runtime.Spec) *exec.Cmd { return helper(t, spec) }
+
 func code(err error) int {
 	if e, ok := errors.AsType[*exec.ExitError](err); ok {
 		return e.ExitCode()
