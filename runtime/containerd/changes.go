@@ -6,12 +6,9 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"time"
 
 	diffapi "github.com/containerd/containerd/api/services/diff/v1"
-	leasesapi "github.com/containerd/containerd/api/services/leases/v1"
 	snapshotsapi "github.com/containerd/containerd/api/services/snapshots/v1"
-	"github.com/containerd/containerd/v2/core/leases"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -33,30 +30,31 @@ func (s *running) changed(ctx context.Context) (int, error) {
 // compare counts by the layer that the daemon makes of the session's snapshot, where
 // the snapshotter keeps changes in no folder of their own.
 func (s *running) compare(ctx context.Context) (n int, err error) {
-	_, err = s.daemon.leases.Create(ctx, &leasesapi.CreateRequest{ID: s.ID, Labels: map[string]string{
-		gcExpire: time.Now().Add(making).UTC().Format(time.RFC3339)}})
-	if err != nil {
-		return 0, err
-	}
-	ctx = leases.WithLease(ctx, s.ID) // the session's end is that of the lease, and of all below
-	view := s.ID + "-unpack"
-	left, err := s.daemon.snapshots.View(ctx, &snapshotsapi.ViewSnapshotRequest{Snapshotter: s.daemon.Snapshotter,
-		Key: view, Parent: s.image.layer.String()})
-	if err != nil {
-		return 0, err
-	}
-	resp, err := s.daemon.diff.Diff(ctx, &diffapi.DiffRequest{Left: left.Mounts, Right: s.mounts,
-		MediaType: ocispec.MediaTypeImageLayer, Ref: s.ID})
-	if err != nil {
-		return 0, err
-	}
-	desc := ocispec.Descriptor{Digest: digest.Digest(resp.Diff.Digest), Size: resp.Diff.Size}
-	r, err := s.daemon.content.ReaderAt(ctx, desc)
-	if err != nil {
-		return 0, err
-	}
-	defer r.Close()
-	layer := tar.NewReader(io.NewSectionReader(r, 0, desc.Size))
+	err = s.daemon.leased(ctx, s.ID, s.scratch, func(ctx context.Context) error {
+		left, err := s.daemon.snapshots.View(ctx, &snapshotsapi.ViewSnapshotRequest{Snapshotter: s.daemon.Snapshotter,
+			Key: s.ID + "-unpack", Parent: s.image.layer.String()})
+		if err != nil {
+			return err
+		}
+		resp, err := s.daemon.diff.Diff(ctx, &diffapi.DiffRequest{Left: left.Mounts, Right: s.mounts,
+			MediaType: ocispec.MediaTypeImageLayer, Ref: s.ID})
+		if err != nil {
+			return err
+		}
+		desc := ocispec.Descriptor{Digest: digest.Digest(resp.Diff.Digest), Size: resp.Diff.Size}
+		r, err := s.daemon.content.ReaderAt(ctx, desc)
+		if err != nil {
+			return err
+		}
+		defer r.Close()
+		n, err = s.count(tar.NewReader(io.NewSectionReader(r, 0, desc.Size)))
+		return err
+	})
+	return n, err
+}
+
+// count counts the files of a layer of changes.
+func (s *running) count(layer *tar.Reader) (n int, err error) {
 	for {
 		h, err := layer.Next()
 		if err == io.EOF {

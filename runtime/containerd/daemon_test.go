@@ -3,11 +3,13 @@ package containerd_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -36,6 +38,7 @@ func startDaemon(t testing.TB) *daemon {
 		t.Fatalf("building containerd: %v", err)
 	}
 	d := &daemon{programs: strings.TrimSpace(string(out)), dir: folder(t)}
+	cleanRun(t)
 	d.socket = filepath.Join(d.dir, "c.sock")
 	text := fmt.Sprintf("version = 2\nimports = []\ndisabled_plugins = [\"io.containerd.grpc.v1.cri\", \"io.containerd.cri.v1.images\",\n"+
 		"  \"io.containerd.cri.v1.runtime\", \"io.containerd.nri.v1.nri\"]\n"+
@@ -48,6 +51,27 @@ func startDaemon(t testing.TB) *daemon {
 	t.Setenv("CONTAINERD_NAMESPACE", "")
 	t.Setenv("CONTAINERD_SNAPSHOTTER", "")
 	return d
+}
+
+// cleanRun removes in the end what containerd's shims leave where their daemon has no
+// say: sockets that nobody listens on any more, and empty folders.
+func cleanRun(t testing.TB) {
+	const run = "/run/containerd/"
+	before, _ := filepath.Glob(run + "s/*")
+	t.Cleanup(func() {
+		after, _ := filepath.Glob(run + "s/*")
+		for _, socket := range after {
+			conn, err := net.Dial("unix", socket)
+			if err == nil {
+				conn.Close()
+			} else if !slices.Contains(before, socket) && errors.Is(err, unix.ECONNREFUSED) {
+				os.Remove(socket)
+			}
+		}
+		for _, dir := range []string{"s", "runc/stead", "runc", "fifo", ""} {
+			os.Remove(run + dir) // where it is empty
+		}
+	})
 }
 
 func (d *daemon) path(name string) string { return filepath.Join(d.dir, name) }
@@ -133,9 +157,30 @@ func (d *daemon) empty(t testing.TB) {
 	if out := d.ctr(t, "snapshots", "ls"); strings.Contains(out, "stead-session") || strings.Contains(out, "Active") {
 		t.Errorf("snapshots left in the daemon:\n%s", out)
 	}
+	var shims []string
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if shims = d.shims(); len(shims) == 0 {
+			break
+		}
+	}
+	if len(shims) > 0 {
+		t.Errorf("shims left: %v", shims)
+	}
 	if out := d.ctr(t, "content", "active"); strings.Count(out, "\n") > 1 {
 		t.Errorf("half-written content left in the daemon:\n%s", out)
 	}
+}
+
+// shims are the commands of the daemon's shims.
+func (d *daemon) shims() (list []string) {
+	commands, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+	for _, c := range commands {
+		text, _ := os.ReadFile(c)
+		if words := strings.Split(string(text), "\x00"); filepath.Base(words[0]) == "containerd-shim-runc-v2" && strings.Contains(string(text), d.socket) {
+			list = append(list, strings.Join(words, " "))
+		}
+	}
+	return list
 }
 
 func must(t testing.TB, err error) {

@@ -154,39 +154,46 @@ func (d *daemon) make(ctx context.Context, spec runtime.Spec, lease string) (i i
 	signals := session.CatchSignals()
 	defer signals.Stop()
 	signals.Forward(func(sig os.Signal) { cancel(fmt.Errorf("making an image of %s: %v", spec.Name, sig)) }, making, func() {})
-	_, err = d.leases.Create(ctx, &leasesapi.CreateRequest{ID: lease, Labels: map[string]string{
-		gcExpire: time.Now().Add(making).UTC().Format(time.RFC3339), labelScratch: spec.Scratch}})
-	if err != nil {
-		return i, err
-	}
-	defer func() {
-		_, derr := d.leases.Delete(context.WithoutCancel(ctx), &leasesapi.DeleteRequest{ID: lease})
-		if err == nil {
-			err = derr
-		}
-		if cause := context.Cause(ctx); err != nil && cause != nil {
-			err = cause
-		}
-	}()
-	ctx = leases.WithLease(ctx, lease)
 	i = image{name: imageName(spec)}
-	layer, architecture, err := d.writeLayer(ctx, spec, lease)
-	if errors.Is(err, errMade) {
-		return d.find(ctx, spec)
+	err = d.leased(ctx, lease, spec.Scratch, func(ctx context.Context) error {
+		layer, architecture, err := d.writeLayer(ctx, spec, lease)
+		if errors.Is(err, errMade) {
+			i, err = d.find(ctx, spec)
+			return err
+		}
+		if err != nil {
+			return err
+		}
+		i.layer = layer.Digest
+		if err := d.unpack(ctx, i, layer.Size, lease); err != nil {
+			return err
+		}
+		manifest, err := d.describe(ctx, spec, layer, architecture)
+		if err != nil {
+			return err
+		}
+		return d.record(ctx, spec, i, &types.Descriptor{
+			MediaType: manifest.MediaType, Digest: manifest.Digest.String(), Size: manifest.Size})
+	})
+	if cause := context.Cause(ctx); err != nil && cause != nil {
+		err = cause
 	}
+	return i, err
+}
+
+// leased calls f with a context under which the daemon's garbage collector leaves
+// everything alone until f has returned.
+func (d *daemon) leased(ctx context.Context, name, scratch string, f func(context.Context) error) error {
+	_, err := d.leases.Create(ctx, &leasesapi.CreateRequest{ID: name, Labels: map[string]string{
+		gcExpire: time.Now().Add(making).UTC().Format(time.RFC3339), labelScratch: scratch}})
 	if err != nil {
-		return i, err
+		return err
 	}
-	i.layer = layer.Digest
-	if err := d.unpack(ctx, i, layer.Size, lease); err != nil {
-		return i, err
+	err = f(leases.WithLease(ctx, name))
+	if _, derr := d.leases.Delete(context.WithoutCancel(ctx), &leasesapi.DeleteRequest{ID: name}); err == nil {
+		err = derr
 	}
-	manifest, err := d.describe(ctx, spec, layer, architecture)
-	if err != nil {
-		return i, err
-	}
-	return i, d.record(ctx, spec, i, &types.Descriptor{
-		MediaType: manifest.MediaType, Digest: manifest.Digest.String(), Size: manifest.Size})
+	return err
 }
 
 // errMade says that another process has made the image meanwhile.
@@ -312,32 +319,34 @@ func (d *daemon) unpack(ctx context.Context, i image, size int64, name string) e
 }
 
 // again unpacks an image that is there into a snapshotter that lacks its snapshot.
-func (d *daemon) again(ctx context.Context, i image, name string) error {
-	info, err := d.content.Info(ctx, i.layer)
-	if err != nil {
-		return err
-	}
-	// No garbage collector takes the snapshot: the image's configuration needs it.
-	record, err := d.images.Get(ctx, &imagesapi.GetImageRequest{Name: i.name})
-	if err != nil {
-		return err
-	}
-	desc := ocispec.Descriptor{Digest: digest.Digest(record.Image.Target.Digest), Size: record.Image.Target.Size}
-	data, err := content.ReadBlob(ctx, d.content, desc)
-	if err != nil {
-		return err
-	}
-	var manifest ocispec.Manifest
-	if err := json.Unmarshal(data, &manifest); err != nil {
-		return fmt.Errorf("reading the manifest of %s: %w", i.name, err)
-	}
-	label := gcSnapshot + d.Snapshotter
-	_, err = d.content.Update(ctx, content.Info{Digest: manifest.Config.Digest,
-		Labels: map[string]string{label: i.layer.String()}}, "labels."+label)
-	if err != nil {
-		return err
-	}
-	return d.unpack(ctx, i, info.Size, name)
+func (d *daemon) again(ctx context.Context, spec runtime.Spec, i image, name string) error {
+	return d.leased(ctx, name, spec.Scratch, func(ctx context.Context) error {
+		info, err := d.content.Info(ctx, i.layer)
+		if err != nil {
+			return err
+		}
+		record, err := d.images.Get(ctx, &imagesapi.GetImageRequest{Name: i.name})
+		if err != nil {
+			return err
+		}
+		data, err := content.ReadBlob(ctx, d.content, ocispec.Descriptor{
+			Digest: digest.Digest(record.Image.Target.Digest), Size: record.Image.Target.Size})
+		if err != nil {
+			return err
+		}
+		var manifest ocispec.Manifest
+		if err := json.Unmarshal(data, &manifest); err != nil {
+			return fmt.Errorf("reading the manifest of %s: %w", i.name, err)
+		}
+		// Later the image's configuration keeps the snapshot.
+		label := gcSnapshot + d.Snapshotter
+		_, err = d.content.Update(ctx, content.Info{Digest: manifest.Config.Digest,
+			Labels: map[string]string{label: i.layer.String()}}, "labels."+label)
+		if err != nil {
+			return err
+		}
+		return d.unpack(ctx, i, info.Size, name)
+	})
 }
 
 // Prune removes the images that were made for the store with that scratch folder, but

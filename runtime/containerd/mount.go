@@ -33,7 +33,7 @@ func (s *running) prepare(ctx context.Context, spec runtime.Spec) (err error) {
 	}
 	if notFound(err) && !made {
 		// The image is there, but not for this snapshotter; or not all of it.
-		err = s.daemon.again(ctx, s.image, s.ID)
+		err = s.daemon.again(ctx, spec, s.image, s.ID)
 		if notFound(err) {
 			made = true
 			s.image, err = s.daemon.make(ctx, spec, s.ID)

@@ -30,8 +30,9 @@ const (
 // running is one running session.
 type running struct {
 	*session.Folder
-	daemon *daemon
-	kept   *os.File // lock on a kept upper folder
+	daemon  *daemon
+	scratch string
+	kept    *os.File // lock on a kept upper folder
 
 	image       image
 	mounts      []*types.Mount // of the session's snapshot
@@ -93,7 +94,7 @@ func newSession(d *daemon, spec runtime.Spec) (*running, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &running{Folder: folder, daemon: d}
+	s := &running{Folder: folder, daemon: d, scratch: spec.Scratch}
 	if spec.Upper == "" {
 		return s, nil
 	}

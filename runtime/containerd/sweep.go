@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -107,28 +108,38 @@ func alive(scratch, id string) bool {
 // the session's name.
 func (d *daemon) sweep(ctx context.Context, id, snapshotter string) error {
 	deadline := time.Now().Add(session.Grace)
-	for pause := time.Millisecond; named(id) && time.Now().Before(deadline); pause = min(2*pause, 100*time.Millisecond) {
+	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
+		late := time.Now().After(deadline)
+		if !named(id, late) || late {
+			return d.remove(ctx, id, snapshotter)
+		}
 		if err := d.removeTask(ctx, id); err != nil {
-			break // which remove tells
+			return err
 		}
 		time.Sleep(pause)
 	}
-	return d.remove(ctx, id, snapshotter)
 }
 
 // named reports whether this machine has a mount or a process of that session's name.
-func named(id string) bool {
+// A shim that the daemon has forgotten, which shows in its folder being gone, or any
+// where it is late, is told to end.
+func named(id string, late bool) bool {
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
-	if bytes.Contains(mounts, []byte(id)) {
-		return true
-	}
+	found := bytes.Contains(mounts, []byte(id))
 	commands, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, c := range commands {
-		if text, err := os.ReadFile(c); err == nil && bytes.Contains(text, []byte(id)) {
-			return true
+		text, _ := os.ReadFile(c)
+		if !bytes.Contains(text, []byte("\x00-id\x00"+id+"\x00")) {
+			continue
+		}
+		found = true
+		bundle, _ := os.Readlink(filepath.Join(filepath.Dir(c), "cwd"))
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(c)))
+		if err == nil && (late || strings.HasSuffix(bundle, id+" (deleted)")) {
+			unix.Kill(pid, unix.SIGTERM) //nolint:errcheck // it may be gone
 		}
 	}
-	return false
+	return found
 }
 
 // remove removes what the daemon has of a session. Its processes are gone, or were
