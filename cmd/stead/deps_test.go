@@ -39,6 +39,7 @@ var arrows = map[string][]string{
 	"runtime/oci":        {"runtime", "runtime/session"},
 	"runtime/containerd": {"runtime", "runtime/session"},
 	"runtime/chroot":     {"runtime", "runtime/session"},
+	"runtime/machine":    {"runtime", "runtime/session"},
 }
 
 // Driver packages are named in cmd and nowhere else but in their own tests.

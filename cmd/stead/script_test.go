@@ -29,8 +29,9 @@ func TestScripts(t *testing.T) {
 			return os.MkdirAll(filepath.Join(env.WorkDir, "home"), 0o755)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits": exits,
-			"lock":  makeLock,
+			"exits":  exits,
+			"doctor": doctor,
+			"lock":   makeLock,
 		},
 		RequireUniqueNames: true,
 	})
@@ -53,6 +54,14 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// doctor runs stead doctor, whose exit code is this machine's: 0 or 3.
+func doctor(ts *testscript.TestScript, neg bool, args []string) {
+	err := ts.Exec("stead", append([]string{"doctor"}, args...)...)
+	if coded, ok := err.(interface{ ExitCode() int }); err != nil && (!ok || coded.ExitCode() != 3) {
+		ts.Fatalf("running stead doctor: %v", err)
 	}
 }
 

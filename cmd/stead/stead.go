@@ -123,7 +123,7 @@ func newRoot(g *globals) *cobra.Command {
 	}
 	for _, cmd := range []*cobra.Command{
 		newInit(g), newSnapshot(g), newBundleScript(g), newPush(g), newPull(g), newLs(g), newShow(g), newEnter(g), newRun(g),
-		newBuild(g), newSessions(g), newUpdate(g), newGC(g), newFsck(g), newVersion(g),
+		newBuild(g), newSessions(g), newUpdate(g), newGC(g), newFsck(g), newDoctor(g), newTries(g), newVersion(g),
 	} {
 		if check := cmd.Args; check != nil {
 			cmd.Args = func(cmd *cobra.Command, args []string) error {
