@@ -10,6 +10,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stead-env/stead/envs"
+	"github.com/stead-env/stead/envs/store"
+	"github.com/stead-env/stead/runtime/containerd"
 )
 
 func newGC(g *globals) *cobra.Command {
@@ -52,6 +54,9 @@ func runGC(ctx context.Context, g *globals, forget []string, dry, asJSON bool) (
 	if err != nil {
 		return err
 	}
+	if err := g.pruneImages(ctx, w.config.Store, dry); err != nil {
+		return err
+	}
 	if asJSON {
 		return g.printJSON(done)
 	}
@@ -67,4 +72,29 @@ func runGC(ctx context.Context, g *globals, forget []string, dry, asJSON bool) (
 		fmt.Fprintf(g.stderr, "%d blobs that the fleet doesn't name exist only here and stay\n", done.Sole)
 	}
 	return nil
+}
+
+// pruneImages removes the images that were made in containerd of roots which the store
+// no longer has. Who doesn't use it isn't told that there is none.
+func (g *globals) pruneImages(ctx context.Context, st *store.Store, dry bool) error {
+	engine := containerd.New(containerd.Options{})
+	if name, err := namedEngine(""); err != nil || name != engine.Name() && engine.Check(ctx) != nil {
+		return err
+	}
+	removed, err := engine.Prune(ctx, envs.ScratchDir(st), dry, func(identity string) bool {
+		d, err := digest.Parse(identity)
+		if err != nil {
+			return false
+		}
+		_, ok := st.Find(store.Roots, envs.RootName(d))
+		return ok
+	})
+	verb := "removed"
+	if dry {
+		verb = "would remove"
+	}
+	for _, name := range removed {
+		fmt.Fprintf(g.stderr, "%s containerd's image %s\n", verb, name)
+	}
+	return err
 }

@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"github.com/stead-env/stead/runtime"
+	"github.com/stead-env/stead/runtime/containerd/containerdtest"
 	"github.com/stead-env/stead/runtime/enginetest"
 )
 
 // BenchmarkRun compares the engine with containerd's own tool on the same image, in
 // turns, and reports medians in milliseconds and their ratio.
 func BenchmarkRun(b *testing.B) {
-	d := startDaemon(b)
+	d := containerdtest.Start(b)
 	spec := session(b, enginetest.Root(b), '6', "/bin/true")
 	run(b, spec)
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
@@ -31,7 +32,7 @@ func BenchmarkRun(b *testing.B) {
 			}
 			ours = append(ours, time.Since(start))
 			start = time.Now()
-			cmd := d.tool(b.Context(), "run", "--rm", "localhost/stead/acme:3-666666666666", fmt.Sprintf("bench-%d-%d", len(tool), i), "/bin/true")
+			cmd := d.Tool(b.Context(), "run", "--rm", "localhost/stead/acme:3-666666666666", fmt.Sprintf("bench-%d-%d", len(tool), i), "/bin/true")
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = null, null, null
 			must(b, cmd.Run())
 			tool = append(tool, time.Since(start))

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stead-env/stead/runtime"
 	"github.com/stead-env/stead/runtime/containerd"
+	"github.com/stead-env/stead/runtime/containerd/containerdtest"
 	"github.com/stead-env/stead/runtime/enginetest"
 )
 
@@ -27,9 +28,9 @@ func TestMain(m *testing.M) { enginetest.Main(m, newEngine()) }
 func newEngine() *containerd.Engine { return containerd.New(containerd.Options{}) }
 
 func TestConformance(t *testing.T) {
-	d := startDaemon(t)
+	d := containerdtest.Start(t)
 	enginetest.Run(t, newEngine(), enginetest.Options{})
-	d.empty(t)
+	d.Empty(t)
 }
 
 // session is a session of a root under an identity made of one digit.
@@ -50,7 +51,7 @@ func run(t testing.TB, spec runtime.Spec) (string, runtime.Result) {
 
 // What containerd's own tool sees of an env, and that it is the env exactly.
 func TestImage(t *testing.T) {
-	d := startDaemon(t)
+	d := containerdtest.Start(t)
 	root := enginetest.Root(t)
 	decorate(t, root)
 	spec := session(t, root, '7', "true")
@@ -58,26 +59,26 @@ func TestImage(t *testing.T) {
 		t.Errorf("notes %q", res.Notes)
 	}
 	const name = "localhost/stead/acme:3-777777777777"
-	if list := d.ctr(t, "images", "ls"); !strings.Contains(list, name+" ") || !strings.Contains(list, "stead.target=acme") {
+	if list := d.Ctr(t, "images", "ls"); !strings.Contains(list, name+" ") || !strings.Contains(list, "stead.target=acme") {
 		t.Errorf("images:\n%s", list)
 	} else {
 		t.Logf("images:\n%s", list)
 	}
-	snapshots := d.ctr(t, "snapshots", "ls")
+	snapshots := d.Ctr(t, "snapshots", "ls")
 	if !strings.Contains(snapshots, "Committed") {
 		t.Errorf("snapshots:\n%s", snapshots)
 	}
 	t.Logf("snapshots:\n%s", snapshots)
-	if out := d.ctr(t, "images", "check"); !strings.Contains(out, "complete (2/2)") {
+	if out := d.Ctr(t, "images", "check"); !strings.Contains(out, "complete (2/2)") {
 		t.Errorf("check:\n%s", out)
 	}
-	if out := d.ctr(t, "run", "--rm", name, "by-ctr", "/bin/cat", "/etc/plain"); out != "plain\n" {
+	if out := d.Ctr(t, "run", "--rm", name, "by-ctr", "/bin/cat", "/etc/plain"); out != "plain\n" {
 		t.Errorf("ctr run wrote %q", out)
 	}
 	bundle := filepath.Join(t.TempDir(), "image.tar")
-	d.ctr(t, "images", "export", bundle, name)
-	d.ctr(t, "--namespace", "other", "images", "import", bundle)
-	view := d.path("root/io.containerd.snapshotter.v1.overlayfs/snapshots/1/fs")
+	d.Ctr(t, "images", "export", bundle, name)
+	d.Ctr(t, "--namespace", "other", "images", "import", bundle)
+	view := d.Path("root/io.containerd.snapshotter.v1.overlayfs/snapshots/1/fs")
 	same(t, root, view)
 }
 
@@ -97,6 +98,8 @@ func decorate(t *testing.T, root string) {
 	for _, words := range [][]string{
 		{"setcap", "cap_net_raw+ep", file("bin/ls")}, {"setfacl", "-m", "u:77:rw", file("etc/passwd")},
 		{"setfacl", "-d", "-m", "g:78:rx", file("home")},
+		{"touch", file("home/with"), file("home/without")}, {"mkdir", file("home/folder")},
+		{"setfacl", "-b", file("home/without"), file("home/folder")},
 	} {
 		if out, err := exec.Command(words[0], words[1:]...).CombinedOutput(); err != nil {
 			t.Fatalf("%v: %v\n%s", words, err, out)
@@ -155,7 +158,7 @@ func describe(t *testing.T, root string) map[string]string {
 
 // An env is made once, whoever asks at the same time, and then found without its root.
 func TestMadeOnce(t *testing.T) {
-	d := startDaemon(t)
+	d := containerdtest.Start(t)
 	root := enginetest.Root(t)
 	var wg sync.WaitGroup
 	made := make(chan string, 100)
@@ -176,27 +179,27 @@ func TestMadeOnce(t *testing.T) {
 	if len(made) != 6 { // each of them waited for it
 		t.Logf("%d sessions say that an image was made", len(made))
 	}
-	if out := d.ctr(t, "content", "ls", "-q"); strings.Count(out, "\n") != 3 {
+	if out := d.Ctr(t, "content", "ls", "-q"); strings.Count(out, "\n") != 3 {
 		t.Errorf("layer, configuration and manifest, and there is\n%s", out)
 	}
-	if out := d.ctr(t, "snapshots", "ls"); strings.Count(out, "Committed") != 1 {
+	if out := d.Ctr(t, "snapshots", "ls"); strings.Count(out, "Committed") != 1 {
 		t.Errorf("snapshots:\n%s", out)
 	}
-	d.empty(t)
+	d.Empty(t)
 	spec := session(t, t.TempDir(), '8', "cat", "/etc/plain")
 	spec.Name = "acme@4"
 	if out, res := run(t, spec); out != "plain\n" || len(res.Notes) != 0 {
 		t.Errorf("wrote %q, notes %q", out, res.Notes)
 	}
 	// Another release of the same identity is the same image under another name.
-	if out := d.ctr(t, "images", "ls", "-q"); out != "localhost/stead/acme:3-888888888888\nlocalhost/stead/acme:4-888888888888\n" {
+	if out := d.Ctr(t, "images", "ls", "-q"); out != "localhost/stead/acme:3-888888888888\nlocalhost/stead/acme:4-888888888888\n" {
 		t.Errorf("images %q", out)
 	}
-	removed, err := newEngine().Prune(t.Context(), spec.Scratch, func(string) bool { return true })
+	removed, err := newEngine().Prune(t.Context(), spec.Scratch, false, func(string) bool { return true })
 	if err != nil || len(removed) != 0 {
 		t.Errorf("removed %q: %v", removed, err)
 	}
-	removed, err = newEngine().Prune(t.Context(), spec.Scratch, func(string) bool { return false })
+	removed, err = newEngine().Prune(t.Context(), spec.Scratch, false, func(string) bool { return false })
 	if err != nil || fmt.Sprint(removed) != "[localhost/stead/acme:4-888888888888]" {
 		t.Errorf("removed %q: %v", removed, err)
 	}
@@ -204,7 +207,7 @@ func TestMadeOnce(t *testing.T) {
 
 // A process that is killed while it makes an image leaves what the next one clears.
 func TestKilledMaking(t *testing.T) {
-	d := startDaemon(t)
+	d := containerdtest.Start(t)
 	root := enginetest.Root(t)
 	must(t, os.WriteFile(filepath.Join(root, "big"), bytes.Repeat([]byte("0123456789abcdef"), 8<<20), 0o644))
 	spec := session(t, root, '9', "cat", "/etc/plain")
@@ -226,7 +229,7 @@ func TestKilledMaking(t *testing.T) {
 	t.Logf("ended with %v: %s", cmd.ProcessState, errs.String())
 	must(t, newEngine().Sweep(t.Context(), spec.Scratch))
 	for range 50 { // the daemon collects in its own time
-		if strings.Count(d.ctr(t, "content", "active"), "\n") == 1 {
+		if strings.Count(d.Ctr(t, "content", "active"), "\n") == 1 {
 			break
 		}
 		time.Sleep(100 * time.Millisecond)
@@ -234,12 +237,12 @@ func TestKilledMaking(t *testing.T) {
 	if out, _ := run(t, spec); out != "plain\n" {
 		t.Errorf("wrote %q", out)
 	}
-	d.empty(t)
+	d.Empty(t)
 }
 
 // A snapshotter that has no folder of changes.
 func TestNative(t *testing.T) {
-	d := startDaemon(t)
+	d := containerdtest.Start(t)
 	root := enginetest.Root(t)
 	spec := session(t, root, '5', "bash", "-c", "echo x >/tmp/a; echo x >>/etc/passwd; rm /etc/group; mkdir /tmp/d")
 	run(t, spec) // overlayfs has it first
@@ -255,7 +258,7 @@ func TestNative(t *testing.T) {
 	if _, err := newEngine().Run(t.Context(), spec, runtime.Stdio{}); hint(err) == "" {
 		t.Errorf("a kept upper folder: %v", err)
 	}
-	d.empty(t)
+	d.Empty(t)
 }
 
 func hint(err error) string {
@@ -271,7 +274,7 @@ type full struct{}
 func (full) Write([]byte) (int, error) { return 0, errors.New("no more") }
 
 func TestClosedOutput(t *testing.T) {
-	startDaemon(t)
+	containerdtest.Start(t)
 	spec := session(t, enginetest.Root(t), '4', "bash", "-c", "while echo x; do :; done")
 	res, err := newEngine().Run(t.Context(), spec, runtime.Stdio{Out: full{}})
 	if err != nil || res.ExitCode != 128+int(unix.SIGPIPE) {
@@ -281,7 +284,7 @@ func TestClosedOutput(t *testing.T) {
 
 // A session outlives a daemon that is started anew.
 func TestRestart(t *testing.T) {
-	d := startDaemon(t)
+	d := containerdtest.Start(t)
 	spec := session(t, enginetest.Root(t), '3', "bash", "-c", "read x; echo got $x; exit 9")
 	in, w, err := os.Pipe()
 	must(t, err)
@@ -293,22 +296,22 @@ func TestRestart(t *testing.T) {
 		defer close(done)
 		res, err = newEngine().Run(t.Context(), spec, runtime.Stdio{In: in, Out: &out})
 	}()
-	for !strings.Contains(d.ctr(t, "tasks", "ls"), "RUNNING") {
+	for !strings.Contains(d.Ctr(t, "tasks", "ls"), "RUNNING") {
 		time.Sleep(20 * time.Millisecond)
 	}
-	d.stop(t)
+	d.Stop(t)
 	time.AfterFunc(300*time.Millisecond, func() { w.WriteString("word\n") })
-	d.start(t)
+	d.Start(t)
 	<-done
 	if err != nil || res.ExitCode != 9 || out.String() != "got word\n" {
 		t.Errorf("exit code %d, wrote %q: %v", res.ExitCode, out.String(), err)
 	}
-	d.empty(t)
+	d.Empty(t)
 }
 
 // What is wrong is told, and what to do about it.
 func TestCheck(t *testing.T) {
-	d := startDaemon(t)
+	d := containerdtest.Start(t)
 	for _, test := range []struct {
 		name    string
 		options containerd.Options
@@ -337,8 +340,8 @@ func TestCheck(t *testing.T) {
 		folder, socket fs.FileMode
 		want           string
 	}{{0o700, 0o600, "permission denied"}, {0o711, 0o666, "needs root"}} {
-		must(t, os.Chmod(d.dir, test.folder))
-		must(t, os.Chmod(d.socket, test.socket))
+		must(t, os.Chmod(d.Dir, test.folder))
+		must(t, os.Chmod(d.Socket, test.socket))
 		if out := asNobody(t, session(t, "/", '2', "true")); !strings.Contains(out, test.want) {
 			t.Errorf("as another user: %s", out)
 		}
@@ -349,7 +352,7 @@ func TestCheck(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "no snapshotter nosuch") || runtime.ExitCode(err) != 125 {
 		t.Errorf("Run with no snapshotter: %v", err)
 	}
-	d.empty(t)
+	d.Empty(t)
 }
 
 // asNobody runs a session as an ordinary user, and returns what is said.
@@ -381,4 +384,11 @@ func deaf(t *testing.T) string {
 	defer unix.Close(fd)
 	must(t, unix.Bind(fd, &unix.SockaddrUnix{Name: path}))
 	return path
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
 }

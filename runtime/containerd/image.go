@@ -350,9 +350,9 @@ func (d *daemon) again(ctx context.Context, spec runtime.Spec, i image, name str
 }
 
 // Prune removes the images that were made for the store with that scratch folder, but
-// those whose identity keep knows, and returns their names. Snapshots of theirs that
-// sessions stand on stay until these end.
-func (e *Engine) Prune(ctx context.Context, scratch string, keep func(identity string) bool) (removed []string, err error) {
+// those whose identity keep knows, and returns their names; with dry it only does that.
+// Snapshots of theirs that sessions stand on stay until these end.
+func (e *Engine) Prune(ctx context.Context, scratch string, dry bool, keep func(identity string) bool) (removed []string, err error) {
 	d, err := e.connect(ctx)
 	if err != nil {
 		return nil, err
@@ -365,6 +365,10 @@ func (e *Engine) Prune(ctx context.Context, scratch string, keep func(identity s
 	}
 	for _, i := range list.Images {
 		if keep(i.Labels[labelIdentity]) {
+			continue
+		}
+		if dry {
+			removed = append(removed, i.Name)
 			continue
 		}
 		if _, err := d.images.Delete(ctx, &imagesapi.DeleteImageRequest{Name: i.Name}); err != nil && !notFound(err) {

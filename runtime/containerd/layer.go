@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -78,6 +79,9 @@ func (l *layer) folder(ctx context.Context, name string) error {
 		return err
 	}
 	h.ModTime = newest
+	whole := *h
+	h.PAXRecords = maps.Clone(h.PAXRecords)
+	delete(h.PAXRecords, defaultACL)
 	if err := l.tar.WriteHeader(h); err != nil {
 		return entryError(name, err)
 	}
@@ -92,8 +96,14 @@ func (l *layer) folder(ctx context.Context, name string) error {
 			return err
 		}
 	}
+	// What is unpacked into a folder with default ACLs inherits them: they come last.
+	if _, ok := whole.PAXRecords[defaultACL]; ok {
+		return l.tar.WriteHeader(&whole)
+	}
 	return nil
 }
+
+const defaultACL = "SCHILY.xattr.system.posix_acl_default"
 
 func entryError(name string, err error) error {
 	return fmt.Errorf("reading /%s of the env: %w", name, err)
