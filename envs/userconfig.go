@@ -15,6 +15,13 @@ type UserConfig struct {
 	Engine   string   `toml:"engine"`    // which engine runs sessions
 	SSHAgent bool     `toml:"ssh-agent"` // sessions with a network may use the ssh agent
 	Env      Settings `toml:"env"`
+	// Containerd says which daemon the engine of that name uses, where the environment
+	// doesn't: its socket, and the namespace and snapshotter there.
+	Containerd struct {
+		Address     string `toml:"address"`
+		Namespace   string `toml:"namespace"`
+		Snapshotter string `toml:"snapshotter"`
+	} `toml:"containerd"`
 }
 
 // ReadUserConfig reads the user's configuration. Where there is none, nothing is

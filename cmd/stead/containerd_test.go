@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,6 +40,23 @@ func TestContainerd(t *testing.T) {
 		t.Errorf("another session sees %q", out)
 	}
 	d.Empty(t)
+
+	file := r.path("home", ".config", "stead", "config.toml")
+	err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("engine = \"containerd\"\n[containerd]\naddress = \"/nonexistent/socket\"\nnamespace = \"mine\"\n"), 0o644))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd = r.command("fleet", "one", "run", "acme", "--", "true")
+	cmd.Env = append(cmd.Env, "HOME="+r.path("home"), "XDG_CONFIG_HOME=")
+	r.must(cmd)
+	if out := d.Ctr(t, "--namespace", "mine", "images", "ls", "-q"); strings.TrimSpace(out) != image {
+		t.Errorf("in the configuration's namespace there is %q", out)
+	}
+	cmd = r.command("fleet", "one", "run", "acme", "--", "true")
+	cmd.Env = append(cmd.Env, "HOME="+r.path("home"), "XDG_CONFIG_HOME=", "CONTAINERD_ADDRESS=")
+	if _, errs, code := result(cmd); code != 125 || !strings.Contains(errs, "/nonexistent/socket") || !strings.Contains(errs, "hint: start it") {
+		t.Errorf("with no socket: exit code %d, %s", code, errs)
+	}
 
 	r.must(r.command("fleet", "one", "gc"))
 	if out := d.Ctr(t, "images", "ls", "-q"); strings.TrimSpace(out) != image {

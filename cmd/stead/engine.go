@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -26,8 +27,19 @@ var engines = []struct {
 	make func() runtime.Engine
 }{
 	{"embedded", func() runtime.Engine { return oci.New("") }},
-	{"containerd", func() runtime.Engine { return containerd.New(containerd.Options{}) }},
+	{"containerd", func() runtime.Engine { return newContainerd() }},
 	{"chroot", func() runtime.Engine { return chroot.New() }},
+}
+
+// newContainerd is the engine over the daemon that the environment names, or else the
+// user's configuration, which namedEngine has read before.
+func newContainerd() *containerd.Engine {
+	user, _ := envs.ReadUserConfig()
+	return containerd.New(containerd.Options{
+		Address:     cmp.Or(os.Getenv("CONTAINERD_ADDRESS"), user.Containerd.Address),
+		Namespace:   cmp.Or(os.Getenv("CONTAINERD_NAMESPACE"), user.Containerd.Namespace),
+		Snapshotter: cmp.Or(os.Getenv("CONTAINERD_SNAPSHOTTER"), user.Containerd.Snapshotter),
+	})
 }
 
 // engineFlag adds --engine.

@@ -11,7 +11,6 @@ import (
 
 	"github.com/stead-env/stead/envs"
 	"github.com/stead-env/stead/envs/store"
-	"github.com/stead-env/stead/runtime/containerd"
 )
 
 func newGC(g *globals) *cobra.Command {
@@ -77,7 +76,7 @@ func runGC(ctx context.Context, g *globals, forget []string, dry, asJSON bool) (
 // pruneImages removes the images that were made in containerd of roots which the store
 // no longer has. Who doesn't use it isn't told that there is none.
 func (g *globals) pruneImages(ctx context.Context, st *store.Store, dry bool) error {
-	engine := containerd.New(containerd.Options{})
+	engine := newContainerd()
 	if name, err := namedEngine(""); err != nil || name != engine.Name() && engine.Check(ctx) != nil {
 		return err
 	}
