@@ -3,6 +3,7 @@ package envs
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -79,6 +80,7 @@ func SessionSpec(ctx context.Context, s *store.Store, env Made, p *Project, opts
 		return plan.spec, fmt.Errorf("opening %s: %w", env.Release, err)
 	}
 	defer plan.root.close()
+	plan.foresee()
 	shell := os.Getenv("SHELL")
 	if opts.source != "" {
 		shell = "" // what is built doesn't depend on who builds it
@@ -130,6 +132,19 @@ func (s *sessionPlan) environment() []string {
 	}
 	slices.Sort(env)
 	return env
+}
+
+// foresee says before a session starts what will end its programs without a word.
+func (s *sessionPlan) foresee() {
+	err := runtime.CheckVsyscall(s.env.Host.Libc, s.env.Host.Architecture)
+	if err == nil {
+		return
+	}
+	text := err.Error()
+	if hinted, ok := errors.AsType[*runtime.Error](err); ok {
+		text += "; " + hinted.Remedy
+	}
+	s.Progress.Note("starting", fmt.Sprintf("%s: %s", s.env.Release, text))
 }
 
 // CheckRuns reports why this machine can't run programs of a release, before anything
