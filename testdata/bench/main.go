@@ -38,7 +38,14 @@ func run(ctx context.Context, rounds, starts int) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(b.dir)
+	b.cleanup = append(b.cleanup, func() error { return os.RemoveAll(b.dir) })
+	defer func() {
+		for _, f := range slices.Backward(b.cleanup) {
+			if err := f(); err != nil {
+				fmt.Fprintln(os.Stderr, "clearing up:", err)
+			}
+		}
+	}()
 	for i := range rounds {
 		fmt.Fprintf(os.Stderr, "round %d of %d\n", i+1, rounds)
 		for _, s := range b.steps() {

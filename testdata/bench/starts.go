@@ -20,6 +20,8 @@ import (
 // one program from start to end, and a shell until it shows its prompt.
 const (
 	steadTrue    = "stead run -- true"
+	mappedTrue   = "stead run -- true, as a user with subordinate ids"
+	aloneTrue    = "stead run -- true, as a user without"
 	runcTrue     = "runc run, true, the same bundle"
 	runcSpec     = "runc run, true, the same root, no seccomp filter (runc spec)"
 	nspawnTrue   = "systemd-nspawn, true, read-only"
@@ -45,8 +47,16 @@ func (b *bench) starts(ctx context.Context, times int) error {
 	if err := b.bundles(ctx); err != nil {
 		return err
 	}
+	mapped, err := b.newUser(ctx, true)
+	if err != nil {
+		return err
+	}
+	alone, err := b.newUser(ctx, false)
+	if err != nil {
+		return err
+	}
 	var works []step
-	for _, s := range b.startSteps() {
+	for _, s := range append(b.startSteps(), b.userStep(mappedTrue, mapped), b.userStep(aloneTrue, alone)) {
 		if err := errors.Join(s.do(ctx), after(ctx, s)); err != nil { // and warm
 			fmt.Fprintf(os.Stderr, "left out: %s: %v\n", s.name, err)
 			continue
@@ -94,6 +104,10 @@ func (b *bench) startSteps() []step {
 	}
 }
 
+func (b *bench) userStep(name string, u *somebody) step {
+	return step{name: name, do: func(ctx context.Context) error { return b.as(ctx, u, "run", "server", "--", "true") }}
+}
+
 // prompt measures until a shell asks for a command; ending it isn't measured.
 func (b *bench) prompt(name, dir string, words ...string) step {
 	var cmd *exec.Cmd
@@ -134,6 +148,8 @@ func (b *bench) prompt(name, dir string, words ...string) step {
 
 func (b *bench) startRatios() {
 	b.ratio(steadTrue, runcTrue, "at most", 1.3)
+	b.ratio(mappedTrue, runcTrue, "at most", 2)
+	b.ratio(aloneTrue, runcTrue, "at most", 2)
 	b.ratio(nspawnTrue, steadTrue, "at least", 2)
 	b.ratio(podmanTrue, steadTrue, "at least", 3)
 	b.ratio(steadTrue, runcSpec, "", 0)

@@ -46,6 +46,7 @@ type bench struct {
 	samples []*sample
 	memory  int64  // peak of the last command, bytes
 	output  string // of the last command, to stdout
+	cleanup []func() error
 }
 
 // prepare makes what is measured; with starts alone, what they need.
