@@ -205,8 +205,11 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("becoming the parent of orphans: %w", err)
 	}
-	s.runtime, err = s.launch(binary, append(args, s.ID), std, at)
-	return err
+	if s.runtime, err = s.launch(binary, append(args, s.ID), std, at); err != nil {
+		return err
+	}
+	s.anchor.Adopt(s.runtime.Pid)
+	return nil
 }
 
 // wait waits for the command, forwarding signals to it, and returns its exit code.

@@ -3,9 +3,6 @@ package session
 import (
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 	"unsafe"
@@ -20,9 +17,10 @@ import (
 // orphans, and leaves the command the default actions of signals, which the
 // kernel denies to an init.
 type Anchor struct {
-	pid  int
-	pipe *os.File // its end ends the session
-	gone bool
+	pid   int
+	pipe  *os.File // its end ends the session
+	group int      // of the runtime; 0 where there is none
+	gone  bool
 }
 
 // NewAnchor starts an anchor from the calling thread, in whose mount namespace it
@@ -82,38 +80,28 @@ func (a *Anchor) UserNamespace() string { return fmt.Sprintf("/proc/%d/ns/user",
 // End kills everything in the session. It may be called more than once.
 func (a *Anchor) End() { a.pipe.Close() }
 
+// Adopt names the process group of a runtime that starts the session and ends before
+// it. Some leave a dead child in the namespace, which comes to this process as the
+// parent of orphans, and an anchor isn't gone before everything in its namespace has
+// been waited for.
+func (a *Anchor) Adopt(group int) { a.group = group }
+
 // Wait ends the session and returns when no process of it is left.
 func (a *Anchor) Wait() {
 	if a.gone {
 		return
 	}
-	namespace, _ := os.Readlink(a.Namespace())
 	a.End()
 	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 5*time.Millisecond) {
+		if a.group > 0 {
+			for pid, _ := unix.Wait4(-a.group, nil, unix.WNOHANG, nil); pid > 0; pid, _ = unix.Wait4(-a.group, nil, unix.WNOHANG, nil) {
+			}
+		}
 		if pid, err := unix.Wait4(a.pid, nil, unix.WNOHANG, nil); pid == a.pid || err == unix.ECHILD {
 			a.gone = true
 			return
 		}
 		time.Sleep(pause)
-		if pause > time.Millisecond {
-			reap(namespace)
-		}
-	}
-}
-
-// reap waits for dead children of this process in a session's PID namespace. Some
-// runtimes leave one, which comes to this process as the parent of orphans, and
-// an anchor isn't gone before everything in its namespace has been waited for.
-func reap(namespace string) {
-	lists, _ := filepath.Glob("/proc/self/task/*/children")
-	for _, list := range lists {
-		text, _ := os.ReadFile(list)
-		for _, field := range strings.Fields(string(text)) {
-			ns, err := os.Readlink("/proc/" + field + "/ns/pid")
-			if pid, aerr := strconv.Atoi(field); err == nil && aerr == nil && ns == namespace {
-				unix.Wait4(pid, nil, unix.WNOHANG, nil)
-			}
-		}
 	}
 }
 
