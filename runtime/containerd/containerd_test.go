@@ -2,6 +2,7 @@ package containerd_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -31,6 +32,14 @@ func TestConformance(t *testing.T) {
 	d := containerdtest.Start(t)
 	enginetest.Run(t, newEngine(), enginetest.Options{})
 	d.Empty(t)
+	var left []string
+	for range 100 { // other tests have sessions there, which end
+		if left, _ = filepath.Glob("/run/containerd/runc/stead/*"); len(left) == 0 {
+			return
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Errorf("runc has left %v", left)
 }
 
 // session is a session of a root under an identity made of one digit.
@@ -236,6 +245,31 @@ func TestKilledMaking(t *testing.T) {
 	}
 	if out, _ := run(t, spec); out != "plain\n" {
 		t.Errorf("wrote %q", out)
+	}
+	d.Empty(t)
+}
+
+// A session that is ended at any moment of its start leaves nothing, without a Sweep.
+func TestCanceledStarts(t *testing.T) {
+	d := containerdtest.Start(t)
+	spec := session(t, enginetest.Root(t), '1', "sleep", "600")
+	run(t, session(t, spec.Root, '1', "true"))
+	var wg sync.WaitGroup
+	for i := range 40 {
+		if i%4 == 0 {
+			wg.Wait()
+		}
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(4*i)*time.Millisecond)
+			defer cancel()
+			if _, err := newEngine().Run(ctx, spec, runtime.Stdio{}); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("after %d ms: %v", 4*i, err)
+			}
+		})
+	}
+	wg.Wait()
+	if left, _ := os.ReadDir(spec.Scratch); len(left) > 0 {
+		t.Errorf("left in the scratch folder: %v", left)
 	}
 	d.Empty(t)
 }

@@ -41,6 +41,7 @@ type running struct {
 	made        []string       // mount points that were made in upper
 	anchor      *session.Anchor
 	streams     *streams
+	halfway     bool // the task may still be starting
 	notes       []string
 }
 
@@ -123,8 +124,12 @@ func (s *running) clear() error {
 	if s.kept != nil {
 		s.kept.Close()
 	}
+	remove := s.daemon.remove
+	if s.halfway {
+		remove = s.daemon.sweep
+	}
 	return s.Remove(func(id string) error {
-		return s.daemon.remove(s.daemon.in(context.Background()), id, s.daemon.Snapshotter)
+		return remove(s.daemon.in(context.Background()), id, s.daemon.Snapshotter)
 	})
 }
 
@@ -208,6 +213,7 @@ func (s *running) run(caller context.Context, spec runtime.Spec, config *specs.S
 	_, err = s.daemon.tasks.Create(starting, &tasksapi.CreateTaskRequest{ContainerID: s.ID, Rootfs: s.mounts,
 		Stdin: s.streams.stdin, Stdout: s.streams.stdout, Stderr: s.streams.stderr, Terminal: spec.Terminal})
 	if err != nil {
+		s.halfway = true
 		return runtime.CodeEngine, notStarted(err)
 	}
 	s.streams.connect(s.control(ctx, grace))

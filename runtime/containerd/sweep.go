@@ -22,6 +22,9 @@ import (
 	"github.com/stead-env/stead/runtime/session"
 )
 
+// runcRoot is where containerd's shim lets runc have its state, by namespace.
+const runcRoot = "/run/containerd/runc"
+
 // Sweep removes what killed sessions of scratch left, here and in the daemon.
 func (e *Engine) Sweep(ctx context.Context, scratch string) error {
 	d, err := e.connect(ctx)
@@ -111,7 +114,8 @@ func (d *daemon) sweep(ctx context.Context, id, snapshotter string) error {
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
 		late := time.Now().After(deadline)
 		if !named(id, late) || late {
-			return d.remove(ctx, id, snapshotter)
+			state := filepath.Join(runcRoot, d.Namespace, id) // of a runc that was killed on its way
+			return errors.Join(d.remove(ctx, id, snapshotter), os.RemoveAll(state))
 		}
 		if err := d.removeTask(ctx, id); err != nil {
 			return err

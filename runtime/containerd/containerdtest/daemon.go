@@ -56,12 +56,12 @@ func Start(t testing.TB) *Daemon {
 }
 
 // cleanRun removes in the end what containerd's shims leave where their daemon has no
-// say: sockets that nobody listens on any more, and empty folders.
+// say: sockets that nobody listens on any more.
 func cleanRun(t testing.TB) {
-	const run = "/run/containerd/"
-	before, _ := filepath.Glob(run + "s/*")
+	const sockets = "/run/containerd/s/*"
+	before, _ := filepath.Glob(sockets)
 	t.Cleanup(func() {
-		after, _ := filepath.Glob(run + "s/*")
+		after, _ := filepath.Glob(sockets)
 		for _, socket := range after {
 			conn, err := net.Dial("unix", socket)
 			if err == nil {
@@ -69,9 +69,6 @@ func cleanRun(t testing.TB) {
 			} else if !slices.Contains(before, socket) && errors.Is(err, unix.ECONNREFUSED) {
 				os.Remove(socket)
 			}
-		}
-		for _, dir := range []string{"s", "runc/stead", "runc", "fifo", ""} {
-			os.Remove(run + dir) // where it is empty
 		}
 	})
 }
