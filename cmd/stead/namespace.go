@@ -1,9 +1,7 @@
 package main
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -16,20 +14,31 @@ import (
 // inNamespace are the commands for which an ordinary user's process needs a user
 // namespace: those that make, compare or remove trees with the owners that a host's
 // files have, and those that start sessions.
-var inNamespace = map[string]func(args []string) bool{
+var inNamespace = map[string]func(g *globals, args []string) bool{
 	"pull": always, "enter": always, "run": always, "build": always, "fsck": always, "gc": always, "sessions": always,
 	"doctor-tries": always,
 	"snapshot":     readsNoOwners,
 }
 
-func always([]string) bool { return true }
+func always(*globals, []string) bool { return true }
 
-// readsNoOwners reports whether a snapshot's host is a list or an archive. In a user
-// namespace the files of this machine have other owners, sudo makes nobody root, and
-// ssh mistrusts the system's configuration.
-func readsNoOwners(args []string) bool {
-	scheme, _, ok := strings.Cut(append(args, "")[0], ":")
-	return ok && scheme != "ssh" && !strings.Contains(scheme, "/")
+// readsNoOwners reports whether a snapshot's host is a list, an archive or a session.
+// In a user namespace the files of this machine have other owners, sudo makes nobody
+// root, and ssh mistrusts the system's configuration.
+func readsNoOwners(g *globals, args []string) bool {
+	address := args[0]
+	if len(args) == 1 {
+		w, err := g.open(false)
+		if err != nil {
+			return false // as the command will say
+		}
+		known, err := w.fleet.Target(args[0])
+		if err != nil {
+			return false
+		}
+		address = known.Host
+	}
+	return !isFolder(address) && !strings.HasPrefix(address, "ssh:")
 }
 
 // namespace gives an ordinary user's command a user namespace. Where that can't be
@@ -43,8 +52,11 @@ func (g *globals) namespace(cmd *cobra.Command, args []string) error {
 	for cmd.HasParent() && cmd.Parent().HasParent() {
 		cmd = cmd.Parent() // of sessions rm, sessions counts
 	}
+	for cmd.HasParent() && cmd.Parent().HasParent() { // sessions rm
+		cmd = cmd.Parent()
+	}
 	needs := inNamespace[cmd.Name()]
-	if needs == nil || !needs(args) || !rootless.Needed() {
+	if needs == nil || !rootless.Needed() || !needs(g, args) {
 		return nil
 	}
 	dir, err := envs.StoreDir()
@@ -67,12 +79,8 @@ func (g *globals) tellAlone(s *store.Store) error {
 	if g.alone == "" {
 		return nil
 	}
-	told, err := s.Recall(aloneKey)
-	if err == nil && told == g.alone {
+	if told, err := s.Recall(aloneKey); err == nil && told == g.alone {
 		return nil
-	}
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
 	}
 	fmt.Fprintf(g.stderr, "note: all files in envs are yours, and there is no user in them but you and root: %s\n", clean(g.alone))
 	return s.Remember(aloneKey, g.alone)

@@ -50,6 +50,7 @@ func Run(t *testing.T, engine runtime.Engine, options Options) {
 		{"links", s.links},
 		{"network", s.network},
 		{"isolation", s.isolation},
+		{"privileges", s.privileges},
 		{"kernel", s.kernel},
 		{"other root", s.otherRoot},
 		{"kept upper", s.keptUpper},

@@ -14,10 +14,22 @@ const cgroupRoot = "/sys/fs/cgroup"
 // the calling thread's mount namespace. Runtimes make a cgroup in each hierarchy
 // they find; a session wants no limits of its own, is better off under the
 // caller's, and starts faster. crun before 1.9 also refuses version 2 beside 1.
-func trimCgroups() error {
+//
+// An ordinary user can make no cgroup where none was delegated. runc does without, and
+// crun where it finds none.
+func trimCgroups(crun bool) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(cgroupRoot, &st); err != nil || st.Type != unix.TMPFS_MAGIC {
 		return nil // version 2, or none
+	}
+	if standsOn() != machine {
+		if !crun {
+			return nil
+		}
+		if err := unix.Mount("tmpfs", cgroupRoot, "tmpfs", unix.MS_RDONLY, "mode=0755"); err != nil {
+			return fmt.Errorf("mounting a tmpfs on %s: %w", cgroupRoot, err)
+		}
+		return nil
 	}
 	devices := filepath.Join(cgroupRoot, "devices")
 	fd, err := unix.Open(devices, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)

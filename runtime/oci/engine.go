@@ -6,6 +6,7 @@ package oci
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"sync"
@@ -66,10 +67,11 @@ func findRuntime(binary string) (string, error) {
 
 // Sweep clears the sessions in scratch whose process is gone.
 func (e *Engine) Sweep(ctx context.Context, scratch string) error {
+	elsewhere := sweepElsewhere(ctx)
 	if standsOn() != machine {
-		return session.Sweep(ctx, scratch, nil)
+		return errors.Join(elsewhere, session.Sweep(ctx, scratch, nil))
 	}
 	err := session.Sweep(ctx, scratch, session.RemoveCgroup)
 	session.SweepCgroups()
-	return err
+	return errors.Join(elsewhere, err)
 }

@@ -25,22 +25,9 @@ func (s *running) overlay(spec runtime.Spec) error {
 	}
 	if spec.Upper != "" {
 		return &runtime.Error{Op: "mounting a session on " + spec.Upper, Code: runtime.CodeEngine, Err: err,
-			Remedy: "its file system can't be the upper layer of an overlay; keep the session on a local disk"}
+			Remedy: "its file system can't be the upper layer of an overlay; STEAD_STORE=FOLDER names a store on a local disk"}
 	}
-	// NFS, or an overlay itself, as in most containers: memory can always be.
-	dir = filepath.Join(s.Dir, "memory")
-	if err := os.Mkdir(dir, 0o700); err != nil {
-		return err
-	}
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "mode=0700"); err != nil {
-		return fmt.Errorf("mounting a tmpfs: %w", err)
-	}
-	if err := s.mountOverlay(spec, dir); err != nil {
-		return err
-	}
-	s.notes = append(s.notes, "the file system of "+spec.Scratch+
-		" can't be the upper layer of an overlay: what this session changes is kept in memory")
-	return nil
+	return s.elsewhere(spec)
 }
 
 // refused reports whether the kernel would not take the upper folder.

@@ -21,9 +21,10 @@ import (
 // running is one running session.
 type running struct {
 	*session.Folder
-	root  string   // where the overlay is mounted, in its mount namespace only
-	upper string   // where the overlay's changes are
-	kept  *os.File // lock on a kept upper folder
+	root  string          // where the overlay is mounted, in its mount namespace only
+	upper string          // where the overlay's changes are
+	kept  *os.File        // lock on a kept upper folder
+	other *session.Folder // of the changes, where they can't be in this one
 
 	anchor  *session.Anchor
 	runtime *os.Process
@@ -119,7 +120,7 @@ func newSession(spec runtime.Spec) (*running, error) {
 }
 
 // clear removes all that the session had. Its processes are gone.
-func (s *running) clear() error {
+func (s *running) clear() (err error) {
 	if s.anchor != nil {
 		s.anchor.Wait()
 	}
@@ -132,10 +133,13 @@ func (s *running) clear() error {
 	if s.socket != nil {
 		s.socket.Close()
 	}
-	if standsOn() != machine {
-		return s.Remove(nil)
+	if s.other != nil {
+		err = s.other.Remove(nil)
 	}
-	return s.Remove(session.RemoveCgroup)
+	if standsOn() != machine {
+		return errors.Join(err, s.Remove(nil))
+	}
+	return errors.Join(err, s.Remove(session.RemoveCgroup))
 }
 
 // start mounts the root and starts the runtime from the calling thread, which must
@@ -144,10 +148,9 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	if err := session.PrivateMounts(); err != nil {
 		return err
 	}
-	if standsOn() == machine {
-		if err := trimCgroups(); err != nil {
-			return err
-		}
+	crun := strings.HasPrefix(filepath.Base(binary), "crun")
+	if err := trimCgroups(crun); err != nil {
+		return err
 	}
 	unix.Umask(0o022) // this thread's alone since unshare(2): for mount points
 	if err := s.overlay(spec); err != nil {
@@ -166,6 +169,9 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	if err := runtime.Lookup(spec, s.root); err != nil {
 		return err
 	}
+	if spec, err = s.bind(spec); err != nil {
+		return err
+	}
 	at, err := s.place(spec)
 	if err != nil {
 		return err
@@ -177,7 +183,7 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	if err != nil {
 		return err
 	}
-	if strings.HasPrefix(filepath.Base(binary), "crun") {
+	if crun {
 		if err := annotate(config); err != nil {
 			return err
 		}
@@ -189,10 +195,12 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	if err := os.WriteFile(s.Path("config.json"), data, 0o600); err != nil {
 		return err
 	}
+	// The kernel gives ordinary users few keyrings, and takes its time to have them back;
+	// the filter refuses all that could be done with this process's.
 	// Detached, the command has the given streams themselves, not copies of what goes
 	// through them, and no process but this one stands above it.
 	args := []string{"--root", s.Path("state"), "--log", s.Path("log"), "--log-format", "json",
-		"run", "--bundle", s.Dir, "--detach", "--pid-file", s.Path("pid")}
+		"run", "--no-new-keyring", "--bundle", s.Dir, "--detach", "--pid-file", s.Path("pid")}
 	if spec.Terminal {
 		if s.socket, err = session.ListenConsole(s.Dir, "console"); err != nil {
 			return fmt.Errorf("making a socket for the terminal: %w", err)
