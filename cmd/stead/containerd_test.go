@@ -41,12 +41,20 @@ func TestContainerd(t *testing.T) {
 	}
 	d.Empty(t)
 
+	testConfiguredContainerd(r, d, image)
+	testCollectedImages(r, d, image)
+}
+
+// testConfiguredContainerd takes the daemon and its namespace from the configuration.
+func testConfiguredContainerd(r *real, d *containerdtest.Daemon, image string) {
+	t := r.t
+	t.Helper()
 	file := r.path("home", ".config", "stead", "config.toml")
 	err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte("engine = \"containerd\"\n[containerd]\naddress = \"/nonexistent/socket\"\nnamespace = \"mine\"\n"), 0o644))
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd = r.command("fleet", "one", "run", "acme", "--", "true")
+	cmd := r.command("fleet", "one", "run", "acme", "--", "true")
 	cmd.Env = append(cmd.Env, "HOME="+r.path("home"), "XDG_CONFIG_HOME=")
 	r.must(cmd)
 	if out := d.Ctr(t, "--namespace", "mine", "images", "ls", "-q"); strings.TrimSpace(out) != image {
@@ -57,7 +65,12 @@ func TestContainerd(t *testing.T) {
 	if _, errs, code := result(cmd); code != 125 || !strings.Contains(errs, "/nonexistent/socket") || !strings.Contains(errs, "hint: start it") {
 		t.Errorf("with no socket: exit code %d, %s", code, errs)
 	}
+}
 
+// testCollectedImages removes the image with its root, not before.
+func testCollectedImages(r *real, d *containerdtest.Daemon, image string) {
+	t := r.t
+	t.Helper()
 	r.must(r.command("fleet", "one", "gc"))
 	if out := d.Ctr(t, "images", "ls", "-q"); strings.TrimSpace(out) != image {
 		t.Errorf("gc left the images %q", out)
@@ -65,7 +78,7 @@ func TestContainerd(t *testing.T) {
 	if err := os.RemoveAll(r.path("one", "roots")); err != nil {
 		t.Fatal(err)
 	}
-	_, errs, _ = result(r.command("fleet", "one", "gc", "--dry-run"))
+	_, errs, _ := result(r.command("fleet", "one", "gc", "--dry-run"))
 	if !strings.Contains(errs, "would remove containerd's image "+image) {
 		t.Errorf("gc --dry-run said %q", errs)
 	}

@@ -53,9 +53,8 @@ func runGC(ctx context.Context, g *globals, forget []string, dry, asJSON bool) (
 	if err != nil {
 		return err
 	}
-	if err := g.pruneImages(ctx, w.config.Store, dry); err != nil {
-		return err
-	}
+	// Whatever comes of that, what was done in the store is told.
+	defer func() { err = errors.Join(err, g.pruneImages(ctx, w.config.Store, dry)) }()
 	if asJSON {
 		return g.printJSON(done)
 	}
