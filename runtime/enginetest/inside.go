@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -248,6 +249,29 @@ func (s *suite) keptUpper(t *testing.T) {
 	}
 	if got := s.shell(t, s.spec(), "[ -e /etc/kept ] || cat /etc/plain"); got != "plain" {
 		t.Errorf("a session without the kept folder saw %q", got)
+	}
+	// What is kept has one form, whatever the engine: an overlay's upper folder. What was
+	// made for mounts is no change, in later sessions neither.
+	file := filepath.Join(t.TempDir(), "file")
+	write(t, file, "shown\n")
+	spec.Mounts = []runtime.Mount{{Source: file, Target: "/srv/made/file"}, {Source: t.TempDir(), Target: "/made"}}
+	for range 2 {
+		spec.Command = []string{"cat", "/srv/made/file"}
+		if stdout, stderr, res := s.output(t, spec); stdout != "shown\n" || res.Changed != 2 {
+			t.Errorf("%d files are changed, want the two from before; %q, %s", res.Changed, stdout, stderr)
+		}
+		spec.Mounts = spec.Mounts[:1]
+	}
+	points, err := runtime.KeptPoints(spec.Upper)
+	if err != nil || !slices.Contains(points, "made/") || !slices.Contains(points, "srv/made/file") {
+		t.Errorf("the mount points are %q, %v", points, err)
+	}
+	kept, err := os.ReadFile(filepath.Join(spec.Upper, "upper", "etc", "kept"))
+	if err != nil || string(kept) != "kept\n" {
+		t.Errorf("kept is %q, %v", kept, err)
+	}
+	if info, err := os.Lstat(filepath.Join(spec.Upper, "upper", "etc", "plain")); err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		t.Errorf("what was removed isn't kept as a whiteout: %v, %v", info, err)
 	}
 }
 
