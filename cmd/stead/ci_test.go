@@ -130,6 +130,10 @@ func TestInCI(t *testing.T) {
 	if _, errs, code = c.command("stead", "enter"); code != 125 || !strings.Contains(errs, "hint: stead enter --engine chroot") {
 		t.Errorf("enter: exit code %d\n%s", code, errs)
 	}
+	var answer diagnosis
+	if out, errs, code = c.command("stead", "doctor", "--json"); code != 0 || json.Unmarshal([]byte(out), &answer) != nil || answer.Taken != "chroot" {
+		t.Errorf("doctor: exit code %d\n%s%s", code, out, errs)
+	}
 	if _, errs, code = c.command("stead", "fsck", "acme"); code != 0 {
 		t.Errorf("what commands wrote reached the env: exit code %d\n%s", code, errs)
 	}
