@@ -94,7 +94,8 @@ func (a *Anchor) Wait() {
 	a.End()
 	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 5*time.Millisecond) {
 		if a.group > 0 {
-			for pid, _ := unix.Wait4(-a.group, nil, unix.WNOHANG, nil); pid > 0; pid, _ = unix.Wait4(-a.group, nil, unix.WNOHANG, nil) {
+			for pid := 1; pid > 0; { // some tell nobody of their end: clone(2)
+				pid, _ = unix.Wait4(-a.group, nil, unix.WNOHANG|unix.WALL, nil)
 			}
 		}
 		if pid, err := unix.Wait4(a.pid, nil, unix.WNOHANG, nil); pid == a.pid || err == unix.ECHILD {
