@@ -38,5 +38,12 @@ func (s *running) failure() error {
 		strings.Contains(text, "exec format error")):
 		code = runtime.CodeNotExecutable
 	}
-	return &runtime.Error{Op: "starting the command", Code: code, Err: errors.New(text)}
+	e := &runtime.Error{Op: "starting the command", Code: code, Err: errors.New(text)}
+	// The kernel lets nobody see more of /proc than before: user_namespaces(7).
+	if lower := strings.ToLower(text); standsOn() != machine && strings.Contains(lower, "proc") &&
+		strings.Contains(lower, "mount") && strings.Contains(lower, "operation not permitted") {
+		e.Remedy = "parts of /proc are hidden here, as in containers: start the one around with " +
+			"--security-opt systempaths=unconfined (Docker) or unmask=ALL (Podman), or run stead as root in it"
+	}
+	return e
 }

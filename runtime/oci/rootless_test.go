@@ -148,6 +148,37 @@ func elsewhere(t *testing.T, scratch string) {
 	run("memory")
 }
 
+// TestMaskedProc is an ordinary user where a part of /proc is hidden, as containers
+// hide it: there can be no other /proc, which is said with what to do about it.
+func TestMaskedProc(t *testing.T) {
+	if os.Getenv(sessionsAs) != "" {
+		spec := runtime.Spec{Name: "acme@1", Root: enginetest.Root(t), Scratch: t.TempDir(), Umask: 0o022, Command: []string{"/bin/true"}}
+		_, err := oci.New("").Run(t.Context(), spec, runtime.Stdio{})
+		if hint, ok := err.(interface{ Hint() string }); !ok || !strings.Contains(hint.Hint(), "systempaths") {
+			t.Errorf("got %v, want an error with a hint", err)
+		}
+		return
+	}
+	needRoot(t)
+	program, u := rootlesstest.Program(t), rootlesstest.NewUser(t, true)
+	cmd := u.Command(t, program, "-test.run=^TestMaskedProc$", "-test.v")
+	cmd.Env = append(cmd.Env, sessionsAs+"=root")
+	var out strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &out
+	must(t, session.OnThread(func() error {
+		if err := session.PrivateMounts(); err != nil {
+			return err
+		}
+		if err := unix.Mount("/dev/null", "/proc/keys", "", unix.MS_BIND, ""); err != nil {
+			return err
+		}
+		return cmd.Start()
+	}))
+	if err := cmd.Wait(); err != nil || !strings.Contains(out.String(), "--- PASS: TestMaskedProc") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
 func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {

@@ -3,6 +3,9 @@ package session
 import (
 	"fmt"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 	"unsafe"
@@ -92,6 +95,7 @@ func (a *Anchor) Wait() {
 		return
 	}
 	a.End()
+	begun := time.Now()
 	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 5*time.Millisecond) {
 		if a.group > 0 {
 			for pid := 1; pid > 0; { // some tell nobody of their end: clone(2)
@@ -103,7 +107,43 @@ func (a *Anchor) Wait() {
 			return
 		}
 		time.Sleep(pause)
+		if pause > time.Millisecond {
+			reap(time.Since(begun) > time.Second)
+		}
 	}
+}
+
+// reap waits for dead children of this process in PID namespaces that are in no
+// process group anybody knows: crun's, which it killed on its own way out. A command
+// that somebody is about to wait for leads a session of its own; what is dead for
+// long is waited for by nobody.
+func reap(long bool) {
+	lists, _ := filepath.Glob("/proc/self/task/*/children")
+	for _, list := range lists {
+		text, _ := os.ReadFile(list)
+		for _, child := range strings.Fields(string(text)) {
+			stat, _ := os.ReadFile("/proc/" + child + "/stat")
+			_, rest, _ := strings.Cut(string(stat), ") ") // state, parent, group, session
+			fields := strings.Fields(rest)
+			if len(fields) < 4 || fields[0] != "Z" || fields[3] == child && !long || !nested(child) {
+				continue
+			}
+			if pid, err := strconv.Atoi(child); err == nil {
+				unix.Wait4(pid, nil, unix.WNOHANG, nil)
+			}
+		}
+	}
+}
+
+// nested reports whether a process is in a PID namespace below this one.
+func nested(pid string) bool {
+	text, _ := os.ReadFile("/proc/" + pid + "/status")
+	for line := range strings.Lines(string(text)) {
+		if ids, ok := strings.CutPrefix(line, "NSpid:"); ok {
+			return len(strings.Fields(ids)) > 1
+		}
+	}
+	return false
 }
 
 // anchorName is what ps shows for the anchor, and slash where it is locked in.
