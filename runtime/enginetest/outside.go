@@ -73,12 +73,19 @@ func code(err error) int {
 	return 0
 }
 
+// idle is a script that runs a command and then waits for signals. It starts no
+// program for that: bash loops for ever where SIGINT meets it in a wrong moment of
+// starting or waiting for one.
+func idle(command string) string {
+	return "mkfifo /tmp/never; exec 3<>/tmp/never; " + command + "; while :; do read -t 0.02 -u 3; done"
+}
+
 func (s *suite) signals(t *testing.T) {
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1} {
 		if signal.Ignored(sig) {
 			continue // as under nohup(1): then it is ignored in the session, too
 		}
-		script := fmt.Sprintf("trap 'echo got; exit 7' %d; echo ready; while :; do sleep 0.02; done", sig)
+		script := fmt.Sprintf("trap 'echo got; exit 7' %d; "+idle("echo ready"), sig)
 		cmd := helper(t, s.spec("bash", "-c", script))
 		out, err := cmd.StdoutPipe()
 		must(t, err)
@@ -176,7 +183,7 @@ func (s *suite) open(t *testing.T, args ...string) *Terminal {
 }
 
 func (s *suite) terminal(t *testing.T) {
-	term := s.open(t, "bash", "-c", `trap 'stty size' WINCH; trap 'exit 99' INT; [ -t 0 ] && [ -t 1 ] && [ -t 2 ] && stty size; while :; do sleep 0.02; done`)
+	term := s.open(t, "bash", "-c", `trap 'stty size' WINCH; trap 'exit 99' INT; `+idle("[ -t 0 ] && [ -t 1 ] && [ -t 2 ] && stty size"))
 	term.Expect("33 111")
 	must(t, pty.Setsize(term.Master, &pty.Winsize{Rows: 44, Cols: 99}))
 	term.Expect("44 99")

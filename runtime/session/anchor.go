@@ -113,11 +113,12 @@ func (a *Anchor) Wait() {
 	}
 }
 
-// reap waits for dead children of this process in PID namespaces that are in no
-// process group anybody knows: crun's, which it killed on its own way out. A command
-// that somebody is about to wait for leads a session of its own; what is dead for
-// long is waited for by nobody.
+// reap waits for dead children of this process that are in a process group which nobody
+// knows: crun's, when it kills what it has started on its own way out. They lead no
+// session, as a command does that somebody is about to wait for, and are in none that
+// this process has programs in. What is dead for long is waited for by nobody.
 func reap(long bool) {
+	own, _ := unix.Getsid(0)
 	lists, _ := filepath.Glob("/proc/self/task/*/children")
 	for _, list := range lists {
 		text, _ := os.ReadFile(list)
@@ -125,11 +126,12 @@ func reap(long bool) {
 			stat, _ := os.ReadFile("/proc/" + child + "/stat")
 			_, rest, _ := strings.Cut(string(stat), ") ") // state, parent, group, session
 			fields := strings.Fields(rest)
-			if len(fields) < 4 || fields[0] != "Z" || fields[3] == child && !long || !nested(child) {
+			pid, err := strconv.Atoi(child)
+			if err != nil || len(fields) < 4 || fields[0] != "Z" {
 				continue
 			}
-			if pid, err := strconv.Atoi(child); err == nil {
-				unix.Wait4(pid, nil, unix.WNOHANG, nil)
+			if fields[3] != child && fields[3] != strconv.Itoa(own) || long && nested(child) {
+				unix.Wait4(pid, nil, unix.WNOHANG|unix.WALL, nil)
 			}
 		}
 	}
