@@ -21,7 +21,7 @@ func ruled(f *specs.LinuxSeccomp) map[string]bool {
 
 func filterFor(t *testing.T, k *Kernel, caps ...string) *specs.LinuxSeccomp {
 	t.Helper()
-	f, err := seccompFilter(&specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: caps}}}, k)
+	f, err := seccompFilter(&specs.Spec{Process: &specs.Process{Capabilities: &specs.LinuxCapabilities{Bounding: caps}}}, k, true)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ var denied = []string{
 
 // seccompFilter is the field's default profile for the capabilities of s, without what a
 // kernel that isn't this machine's lacks.
-func seccompFilter(s *specs.Spec, kernel *Kernel) (*specs.LinuxSeccomp, error) {
+func seccompFilter(s *specs.Spec, kernel *Kernel, guard bool) (*specs.LinuxSeccomp, error) {
 	filter, err := seccomp.GetDefaultProfile(s)
 	if err != nil {
 		return nil, err
@@ -39,8 +39,43 @@ func seccompFilter(s *specs.Spec, kernel *Kernel) (*specs.LinuxSeccomp, error) {
 	names := slices.DeleteFunc(slices.Clone(denied), func(name string) bool { return known[name] })
 	filter.Syscalls = append(filter.Syscalls,
 		specs.LinuxSyscall{Names: names, Action: specs.ActErrno, ErrnoRet: &eperm})
+	if guard {
+		guardDevices(filter)
+	}
 	kernel.limit(filter)
 	return filter, nil
+}
+
+// guardDevices lets a session make the device nodes that runtimes allow everybody, and
+// overlay's whiteouts, but none of this machine's own: what a cgroup for devices does,
+// without one. To put a process into a cgroup can take the kernel 20 ms.
+func guardDevices(filter *specs.LinuxSeccomp) {
+	eperm := uint(unix.EPERM)
+	for call, mode := range map[string]uint{"mknod": 1, "mknodat": 2} {
+		for i := range filter.Syscalls {
+			rule := &filter.Syscalls[i]
+			rule.Names = slices.DeleteFunc(slices.Clone(rule.Names), func(name string) bool { return name == call })
+		}
+		add := func(action specs.LinuxSeccompAction, errno *uint, tests ...specs.LinuxSeccompArg) {
+			filter.Syscalls = append(filter.Syscalls,
+				specs.LinuxSyscall{Names: []string{call}, Action: action, ErrnoRet: errno, Args: tests})
+		}
+		kind := func(format uint64) specs.LinuxSeccompArg {
+			return specs.LinuxSeccompArg{Index: mode, Op: specs.OpMaskedEqual, Value: unix.S_IFMT, ValueTwo: format}
+		}
+		for _, format := range []uint64{0, unix.S_IFREG, unix.S_IFIFO, unix.S_IFSOCK} {
+			add(specs.ActAllow, nil, kind(format))
+		}
+		add(specs.ActErrno, &eperm, kind(unix.S_IFCHR))
+		add(specs.ActErrno, &eperm, kind(unix.S_IFBLK))
+		// null, zero, full, random, urandom, tty, ptmx, and a whiteout
+		for _, dev := range []uint64{1<<8 | 3, 1<<8 | 5, 1<<8 | 7, 1<<8 | 8, 1<<8 | 9, 5<<8 | 0, 5<<8 | 2, 0} {
+			add(specs.ActAllow, nil, kind(unix.S_IFCHR), specs.LinuxSeccompArg{Index: mode + 1, Op: specs.OpEqualTo, Value: dev})
+		}
+		const major, pts = 0xfff00, 136 << 8
+		add(specs.ActAllow, nil, kind(unix.S_IFCHR), specs.LinuxSeccompArg{Index: mode + 1, Op: specs.OpMaskedEqual, Value: major, ValueTwo: pts})
+	}
+	filter.Syscalls = slices.DeleteFunc(filter.Syscalls, func(rule specs.LinuxSyscall) bool { return len(rule.Names) == 0 })
 }
 
 // allowUserNamespace lets clone(2) make a user namespace, and still none of another

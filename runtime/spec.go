@@ -17,8 +17,10 @@ import (
 type Placement struct {
 	Root string // where the writable root is mounted; "" leaves it to the engine
 	// PID is the path of a PID namespace to join; "" makes one.
-	PID    string
-	Cgroup string // path of the session's cgroup; "" where none can be made
+	PID string
+	// Cgroup is the path of the session's cgroup, which guards this machine's devices;
+	// without one the system call filter does, and mounts show none.
+	Cgroup string
 	// UserNamespace says that the engine is in one. No device node can be made: this
 	// machine's own are mounted. So is what its network has in /sys.
 	UserNamespace bool
@@ -72,9 +74,11 @@ func OCI(spec Spec, at Placement) (*specs.Spec, error) {
 			ReadonlyPaths: readonlyPaths,
 		},
 	}
-	if !at.UserNamespace { // in one nobody can make a device node
-		// No limits, but no devices either: who may make a device node must not be
-		// able to open this machine's disk with it. Runtimes allow the usual ones.
+	// No limits, but no devices either: who may make a device node must not be able to
+	// open this machine's disk with it. Runtimes allow the usual ones. In a user
+	// namespace nobody can make one.
+	guard := at.Cgroup == "" && !at.UserNamespace
+	if at.Cgroup != "" && !at.UserNamespace {
 		s.Linux.Resources = &specs.LinuxResources{
 			Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}},
 		}
@@ -92,7 +96,7 @@ func OCI(spec Spec, at Placement) (*specs.Spec, error) {
 	if s.Hooks, err = spec.Kernel.hooks(); err != nil {
 		return nil, err
 	}
-	if s.Linux.Seccomp, err = seccompFilter(s, spec.Kernel); err != nil {
+	if s.Linux.Seccomp, err = seccompFilter(s, spec.Kernel, guard); err != nil {
 		return nil, fmt.Errorf("building the system call filter: %w", err)
 	}
 	if len(at.Become) > 0 {
@@ -159,7 +163,7 @@ var (
 func mounts(spec Spec, at Placement) []specs.Mount {
 	sys := specs.Mount{Destination: "/sys", Type: "sysfs", Source: "sysfs", Options: []string{"nosuid", "noexec", "nodev", "ro"}}
 	if at.UserNamespace && spec.Network == NetworkHost { // sysfs belongs to a network, and that one isn't ours
-		sys = specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: append(readOnlyBind("/sys"), "nosuid", "noexec", "nodev")}
+		sys = specs.Mount{Destination: "/sys", Type: "bind", Source: "/sys", Options: append(bindOptions("/sys", true, false), "nosuid", "noexec", "nodev")}
 	}
 	terminals := []string{"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}
 	if at.OneUser {
@@ -176,10 +180,7 @@ func mounts(spec Spec, at Placement) []specs.Mount {
 		sys,
 	}
 	for _, m := range spec.Mounts {
-		options := []string{"rbind", "rprivate"}
-		if m.ReadOnly {
-			options = readOnlyBind(m.Source)
-		}
+		options := bindOptions(m.Source, m.ReadOnly, at.Cgroup == "" && !at.UserNamespace)
 		list = append(list, specs.Mount{Destination: m.Target, Type: "bind", Source: m.Source, Options: options})
 	}
 	return list
@@ -203,21 +204,40 @@ func addDevices(s *specs.Spec, spec Spec, bind bool) error {
 		major, minor, mode := int64(unix.Major(st.Rdev)), int64(unix.Minor(st.Rdev)), os.FileMode(st.Mode&0o777)
 		s.Linux.Devices = append(s.Linux.Devices,
 			specs.LinuxDevice{Path: name, Type: kind, Major: major, Minor: minor, FileMode: &mode, UID: &st.Uid, GID: &st.Gid})
-		s.Linux.Resources.Devices = append(s.Linux.Resources.Devices,
-			specs.LinuxDeviceCgroup{Allow: true, Type: kind, Major: &major, Minor: &minor, Access: "rwm"})
+		if s.Linux.Resources != nil {
+			s.Linux.Resources.Devices = append(s.Linux.Resources.Devices,
+				specs.LinuxDeviceCgroup{Allow: true, Type: kind, Major: &major, Minor: &minor, Access: "rwm"})
+		}
 	}
 	return nil
 }
 
-// readOnlyBind are the options of a read-only mount. Making mounts below a folder
-// read-only too takes mount_setattr(2), Linux 5.12; without it they are left out.
-func readOnlyBind(source string) []string {
+// bindOptions are the options of a mount of this machine's. What it has below a
+// folder comes along; to change that too takes mount_setattr(2), Linux 5.12. Without
+// it, mounts below a read-only folder are left out.
+func bindOptions(source string, readOnly, noDevices bool) []string {
 	info, err := os.Stat(source)
-	if err != nil || !info.IsDir() || unix.MountSetattr(-1, "", 0, &unix.MountAttr{}) == unix.ENOSYS {
-		return []string{"bind", "ro", "rprivate"}
+	folder := err == nil && info.IsDir()
+	options := []string{"bind", "rprivate"}
+	if folder && (!readOnly || recursive()) {
+		options[0] = "rbind"
 	}
-	return []string{"rbind", "ro", "rro", "rprivate"}
+	add := func(option string) {
+		if options = append(options, option); folder && recursive() {
+			options = append(options, "r"+option)
+		}
+	}
+	if readOnly {
+		add("ro")
+	}
+	if noDevices {
+		add("nodev")
+	}
+	return options
 }
+
+// recursive reports whether mounts below a mount can be changed with it.
+func recursive() bool { return unix.MountSetattr(-1, "", 0, &unix.MountAttr{}) != unix.ENOSYS }
 
 // defaultCaps is the set that container engines give to root, with the numbers
 // of linux/capability.h.

@@ -210,7 +210,8 @@ func (s *suite) isolation(t *testing.T) {
 	}
 	for _, script := range []string{
 		"cat /proc/1/root" + secret, "cat " + secret, "ls /proc/1/root/", "cat /proc/1/environ", "ls -l /proc/1/fd/",
-		"mknod /tmp/disk b 254 0; cat /tmp/disk | head -c 1 | grep .", "echo c >/proc/sysrq-trigger", "echo 1 >/proc/sys/kernel/panic",
+		"mknod /tmp/disk b 254 0; cat /tmp/disk | head -c 1 | grep .", "mknod /dev/disk b 254 0 && cat /dev/disk | head -c 1 | grep .",
+		"mknod /tmp/mem c 1 1 && cat /tmp/mem | head -c 1 | grep .", "mknod /tmp/misc c 10 229 && (exec 3<>/tmp/misc)", "echo c >/proc/sysrq-trigger", "echo 1 >/proc/sys/kernel/panic",
 		"mount -t proc proc /tmp", "umount /etc/..", "kill -9 1; sleep 0.1; kill -0 1 && exit 1", "head -c 1 /proc/kcore | grep .",
 		"unshare -m true",
 	} {

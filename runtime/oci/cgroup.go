@@ -13,22 +13,20 @@ const cgroupRoot = "/sys/fs/cgroup"
 // trimCgroups leaves of cgroup version 1 the one hierarchy that guards devices, in
 // the calling thread's mount namespace. Runtimes make a cgroup in each hierarchy
 // they find; a session wants no limits of its own, is better off under the
-// caller's, and starts faster. crun before 1.9 also refuses version 2 beside 1.
-//
-// An ordinary user can make no cgroup where none was delegated. runc does without, and
-// crun where it finds none.
+// caller's, and starts faster. crun makes none, and is shown none: before 1.9 it
+// warns of version 2 beside 1. An ordinary user can't make any.
 func trimCgroups(crun bool) error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(cgroupRoot, &st); err != nil || st.Type != unix.TMPFS_MAGIC {
 		return nil // version 2, or none
 	}
-	if standsOn() != machine {
-		if !crun {
-			return nil
-		}
+	if crun {
 		if err := unix.Mount("tmpfs", cgroupRoot, "tmpfs", unix.MS_RDONLY, "mode=0755"); err != nil {
 			return fmt.Errorf("mounting a tmpfs on %s: %w", cgroupRoot, err)
 		}
+		return nil
+	}
+	if standsOn() != machine {
 		return nil
 	}
 	devices := filepath.Join(cgroupRoot, "devices")

@@ -13,10 +13,10 @@ import (
 )
 
 // place makes the session's anchor, and says where its container is.
-func (s *running) place(spec runtime.Spec) (at runtime.Placement, err error) {
-	at = runtime.Placement{Root: s.root, Cgroup: "/" + s.ID}
-	if standsOn() != machine {
-		at.Cgroup, at.UserNamespace = "", true
+func (s *running) place(spec runtime.Spec, crun bool) (at runtime.Placement, err error) {
+	at = runtime.Placement{Root: s.root, UserNamespace: standsOn() != machine}
+	if !crun && !at.UserNamespace {
+		at.Cgroup = "/" + s.ID // runc insists on one
 	}
 	if standsOn() != alone {
 		if s.anchor, err = session.NewAnchor(s.Path("empty")); err == nil {

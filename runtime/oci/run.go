@@ -172,7 +172,7 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	if spec, err = s.bind(spec); err != nil {
 		return err
 	}
-	at, err := s.place(spec)
+	at, err := s.place(spec, crun)
 	if err != nil {
 		return err
 	}
@@ -199,8 +199,11 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	// the filter refuses all that could be done with this process's.
 	// Detached, the command has the given streams themselves, not copies of what goes
 	// through them, and no process but this one stands above it.
-	args := []string{"--root", s.Path("state"), "--log", s.Path("log"), "--log-format", "json",
-		"run", "--no-new-keyring", "--bundle", s.Dir, "--detach", "--pid-file", s.Path("pid")}
+	args := []string{"--root", s.Path("state"), "--log", s.Path("log"), "--log-format", "json"}
+	if crun {
+		args = append(args, "--cgroup-manager", "disabled")
+	}
+	args = append(args, "run", "--no-new-keyring", "--bundle", s.Dir, "--detach", "--pid-file", s.Path("pid"))
 	if spec.Terminal {
 		if s.socket, err = session.ListenConsole(s.Dir, "console"); err != nil {
 			return fmt.Errorf("making a socket for the terminal: %w", err)
@@ -213,11 +216,8 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("becoming the parent of orphans: %w", err)
 	}
-	if s.runtime, err = s.launch(binary, append(args, s.ID), std, at); err != nil {
-		return err
-	}
-	s.anchor.Adopt(s.runtime.Pid)
-	return nil
+	s.runtime, err = s.launch(binary, append(args, s.ID), std, at)
+	return err
 }
 
 // wait waits for the command, forwarding signals to it, and returns its exit code.

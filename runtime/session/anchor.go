@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -20,10 +21,9 @@ import (
 // orphans, and leaves the command the default actions of signals, which the
 // kernel denies to an init.
 type Anchor struct {
-	pid   int
-	pipe  *os.File // its end ends the session
-	group int      // of the runtime; 0 where there is none
-	gone  bool
+	pid  int
+	pipe *os.File // its end ends the session
+	gone bool
 }
 
 // NewAnchor starts an anchor from the calling thread, in whose mount namespace it
@@ -83,12 +83,6 @@ func (a *Anchor) UserNamespace() string { return fmt.Sprintf("/proc/%d/ns/user",
 // End kills everything in the session. It may be called more than once.
 func (a *Anchor) End() { a.pipe.Close() }
 
-// Adopt names the process group of a runtime that starts the session and ends before
-// it. Some leave a dead child in the namespace, which comes to this process as the
-// parent of orphans, and an anchor isn't gone before everything in its namespace has
-// been waited for.
-func (a *Anchor) Adopt(group int) { a.group = group }
-
 // Wait ends the session and returns when no process of it is left.
 func (a *Anchor) Wait() {
 	if a.gone {
@@ -97,26 +91,21 @@ func (a *Anchor) Wait() {
 	a.End()
 	begun := time.Now()
 	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 5*time.Millisecond) {
-		if a.group > 0 {
-			for pid := 1; pid > 0; { // some tell nobody of their end: clone(2)
-				pid, _ = unix.Wait4(-a.group, nil, unix.WNOHANG|unix.WALL, nil)
-			}
-		}
 		if pid, err := unix.Wait4(a.pid, nil, unix.WNOHANG, nil); pid == a.pid || err == unix.ECHILD {
 			a.gone = true
 			return
 		}
+		reap(time.Since(begun) > time.Second)
 		time.Sleep(pause)
-		if pause > time.Millisecond {
-			reap(time.Since(begun) > time.Second)
-		}
 	}
 }
 
-// reap waits for dead children of this process that are in a process group which nobody
-// knows: crun's, when it kills what it has started on its own way out. They lead no
-// session, as a command does that somebody is about to wait for, and are in none that
-// this process has programs in. What is dead for long is waited for by nobody.
+// reap waits for dead children of this process that came to it as the parent of
+// orphans: crun's, which it leaves when it goes to the background, or kills on its own
+// way out. An anchor isn't gone before everything in its namespace has been waited
+// for. They lead no terminal session, as a command does that somebody is about to wait
+// for, and are in none that this process has programs in. What is dead for long is
+// waited for by nobody. Some tell nobody of their end: clone(2).
 func reap(long bool) {
 	own, _ := unix.Getsid(0)
 	lists, _ := filepath.Glob("/proc/self/task/*/children")
@@ -124,8 +113,8 @@ func reap(long bool) {
 		text, _ := os.ReadFile(list)
 		for _, child := range strings.Fields(string(text)) {
 			stat, _ := os.ReadFile("/proc/" + child + "/stat")
-			_, rest, _ := strings.Cut(string(stat), ") ") // state, parent, group, session
-			fields := strings.Fields(rest)
+			// state, parent, process group, session: proc_pid_stat(5)
+			fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 			pid, err := strconv.Atoi(child)
 			if err != nil || len(fields) < 4 || fields[0] != "Z" {
 				continue
