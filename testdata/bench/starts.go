@@ -24,11 +24,12 @@ const (
 	aloneTrue    = "stead run -- true, as a user without"
 	runcTrue     = "runc run, true, the same bundle"
 	runcSpec     = "runc run, true, the same root, no seccomp filter (runc spec)"
-	nspawnTrue   = "systemd-nspawn, true, read-only"
+	nspawnTrue   = "systemd-nspawn, true, changes thrown away"
+	nspawnStill  = "systemd-nspawn, true, read-only"
 	podmanTrue   = "podman run, true"
 	steadPrompt  = "stead enter, to the prompt"
 	runcPrompt   = "runc run, to the prompt, the same bundle"
-	nspawnPrompt = "systemd-nspawn, to the prompt, read-only"
+	nspawnPrompt = "systemd-nspawn, to the prompt, changes thrown away"
 	podmanPrompt = "podman run, to the prompt"
 )
 
@@ -82,7 +83,7 @@ func after(ctx context.Context, s step) error {
 
 func (b *bench) startSteps() []step {
 	id := fmt.Sprintf("bench-%d", os.Getpid())
-	nspawn := []string{"systemd-nspawn", "--quiet", "--read-only", "--register=no", "--keep-unit", "--machine=" + id, "-D", b.root}
+	nspawn := []string{"systemd-nspawn", "--quiet", "--register=no", "--keep-unit", "--machine=" + id, "-D", b.root}
 	// Limits of open files and processes as they are: to raise them takes a right that
 	// not every container around this one has.
 	podman := []string{"podman", "--runtime=runc", "--cgroup-manager=cgroupfs", "run", "--rm", "--network=host",
@@ -95,11 +96,12 @@ func (b *bench) startSteps() []step {
 		program(steadTrue, project, b.stead, "run", "server", "--", "true"),
 		program(runcTrue, b.path(bundleDir), "runc", "run", id),
 		program(runcSpec, b.path(plainDir), "runc", "run", id),
-		program(nspawnTrue, b.dir, append(slices.Clone(nspawn), "/bin/true")...),
+		program(nspawnTrue, b.dir, append(slices.Clone(nspawn), "--volatile=overlay", "/bin/true")...),
+		program(nspawnStill, b.dir, append(slices.Clone(nspawn), "--read-only", "/bin/true")...),
 		program(podmanTrue, b.dir, append(slices.Clone(podman), "--rootfs", b.root+":O", "/bin/true")...),
 		b.prompt(steadPrompt, project, b.stead, "enter", "server"),
 		b.prompt(runcPrompt, b.path(shellDir), "runc", "run", id),
-		b.prompt(nspawnPrompt, b.dir, append(slices.Clone(nspawn), "/bin/bash")...),
+		b.prompt(nspawnPrompt, b.dir, append(slices.Clone(nspawn), "--volatile=overlay", "/bin/bash")...),
 		b.prompt(podmanPrompt, b.dir, append(slices.Clone(podman), "-it", "--rootfs", b.root+":O", "/bin/bash")...),
 	}
 }
@@ -151,6 +153,7 @@ func (b *bench) startRatios() {
 	b.ratio(mappedTrue, runcTrue, "at most", 2)
 	b.ratio(aloneTrue, runcTrue, "at most", 2)
 	b.ratio(nspawnTrue, steadTrue, "at least", 2)
+	b.ratio(nspawnStill, steadTrue, "", 0)
 	b.ratio(podmanTrue, steadTrue, "at least", 3)
 	b.ratio(steadTrue, runcSpec, "", 0)
 	b.ratio(steadPrompt, runcPrompt, "at most", 1.3)
