@@ -78,7 +78,7 @@ func guardDevices(filter *specs.LinuxSeccomp) {
 		add(specs.ActErrno, &eperm, kind(unix.S_IFCHR))
 		add(specs.ActErrno, &eperm, kind(unix.S_IFBLK))
 		// null, zero, full, random, urandom, tty, ptmx, and a whiteout
-		for _, dev := range []uint64{1<<8 | 3, 1<<8 | 5, 1<<8 | 7, 1<<8 | 8, 1<<8 | 9, 5<<8 | 0, 5<<8 | 2, 0} {
+		for _, dev := range []uint64{1<<8 | 3, 1<<8 | 5, 1<<8 | 7, 1<<8 | 8, 1<<8 | 9, 5 << 8, 5<<8 | 2, 0} {
 			add(specs.ActAllow, nil, kind(unix.S_IFCHR), specs.LinuxSeccompArg{Index: mode + 1, Op: specs.OpEqualTo, Value: dev})
 		}
 		const major, pts = 0xfff00, 136 << 8

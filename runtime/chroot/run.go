@@ -104,11 +104,7 @@ func newSession(spec runtime.Spec) (*running, error) {
 // take locks a kept upper folder, and makes what belongs into it.
 func (s *running) take(upper, root string) error {
 	var err error
-	if s.kept, err = session.TakeLock(filepath.Join(upper, "lock")); err == unix.EWOULDBLOCK {
-		return &runtime.Error{Op: "entering the session kept in " + upper, Code: runtime.CodeEngine,
-			Err: errors.New("it is running already"), Remedy: "end it first, or start one under another name"}
-	}
-	if err != nil {
+	if s.kept, err = session.TakeUpper(upper); err != nil {
 		return err
 	}
 	dir := filepath.Join(upper, "upper")

@@ -8,23 +8,16 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/stead-env/stead/runtime"
+	"github.com/stead-env/stead/runtime/session"
 )
 
-// notStarted is the error for a task that the daemon's runtime did not start: whose
-// fault it was stands in its text only.
+// notStarted is the error for a task that the daemon's runtime did not start.
 func notStarted(err error) error {
 	err = native(err)
-	text := err.Error()
-	code, remedy := runtime.CodeEngine, ""
-	switch {
-	case strings.Contains(text, `exec: "runc"`), strings.Contains(text, `exec: "containerd-shim`):
-		remedy = "install runc and containerd's shim where the daemon finds them"
-	case strings.Contains(text, "executable file not found"), strings.Contains(text, "no such file or directory") &&
-		strings.Contains(text, "exec"):
-		code = runtime.CodeNotFound
-	case strings.Contains(text, "exec") && (strings.Contains(text, "permission denied") ||
-		strings.Contains(text, "exec format error")):
-		code = runtime.CodeNotExecutable
+	text, remedy := err.Error(), ""
+	code := session.FailureCode(text)
+	if strings.Contains(text, `exec: "runc"`) || strings.Contains(text, `exec: "containerd-shim`) {
+		code, remedy = runtime.CodeEngine, "install runc and containerd's shim where the daemon finds them"
 	}
 	return &runtime.Error{Op: "starting the command", Code: code, Err: err, Remedy: remedy}
 }

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stead-env/stead/runtime"
+	"github.com/stead-env/stead/runtime/session"
 )
 
 // prepare makes a snapshot for the session, on the env's image, which it makes where
@@ -81,20 +82,20 @@ func (s *running) layers(spec runtime.Spec) error {
 		switch name {
 		case "lowerdir":
 			for _, l := range slices.Backward(spec.Lower) {
-				value = escape(l, `\:,`) + ":" + value
+				value = session.EscapeOption(l, `\:,`) + ":" + value
 			}
 			options[i] = "lowerdir=" + value
 		case "upperdir":
 			s.upper = value
 			if spec.Upper != "" {
 				s.upper = filepath.Join(spec.Upper, "upper")
-				options[i] = "upperdir=" + escape(s.upper, `\,`)
+				options[i] = "upperdir=" + session.EscapeOption(s.upper, `\,`)
 			}
 		case "workdir":
 			s.work = value
 			if spec.Upper != "" {
 				s.work = filepath.Join(spec.Upper, "work")
-				options[i] = "workdir=" + escape(s.work, `\,`)
+				options[i] = "workdir=" + session.EscapeOption(s.work, `\,`)
 			}
 		}
 	}
@@ -116,37 +117,11 @@ func (s *running) layers(spec runtime.Spec) error {
 			return err
 		}
 	}
-	if err := likeRoot(s.upper, spec.Root); err != nil {
+	if err := session.LikeRoot(s.upper, spec.Root); err != nil {
 		return err
 	}
 	s.mounts = []*types.Mount{{Type: "overlay", Source: "overlay", Options: options}}
 	return nil
-}
-
-// escape puts a backslash before the characters of set, as overlay's options
-// need it.
-func escape(p, set string) string {
-	var b strings.Builder
-	for i := range len(p) {
-		if strings.IndexByte(set, p[i]) >= 0 {
-			b.WriteByte('\\')
-		}
-		b.WriteByte(p[i])
-	}
-	return b.String()
-}
-
-// likeRoot gives a folder the mode and owner of the root filesystem's own: unpacking
-// a layer doesn't.
-func likeRoot(dir, root string) error {
-	var st unix.Stat_t
-	if err := unix.Stat(root, &st); err != nil {
-		return fmt.Errorf("reading %s: %w", root, err)
-	}
-	if err := os.Chown(dir, int(st.Uid), int(st.Gid)); err != nil {
-		return err
-	}
-	return unix.Chmod(dir, st.Mode&0o7777)
 }
 
 // mountHere mounts the session's snapshot in the calling thread's mount namespace.

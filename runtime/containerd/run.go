@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	containersapi "github.com/containerd/containerd/api/services/containers/v1"
@@ -96,15 +95,8 @@ func newSession(d *daemon, spec runtime.Spec) (*running, error) {
 		return nil, err
 	}
 	s := &running{Folder: folder, daemon: d, scratch: spec.Scratch}
-	if spec.Upper == "" {
+	if s.kept, err = session.TakeUpper(spec.Upper); err == nil {
 		return s, nil
-	}
-	if s.kept, err = session.TakeLock(filepath.Join(spec.Upper, "lock")); err == nil {
-		return s, nil
-	}
-	if err == unix.EWOULDBLOCK {
-		err = &runtime.Error{Op: "entering the session kept in " + spec.Upper, Code: runtime.CodeEngine,
-			Err: fmt.Errorf("it is running already"), Remedy: "end it first, or start one under another name"}
 	}
 	s.Remove(nil) //nolint:errcheck // the first error counts
 	return nil, err

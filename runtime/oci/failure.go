@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/stead-env/stead/runtime"
+	"github.com/stead-env/stead/runtime/session"
 )
 
 // failure is what the runtime logged about a session that it could not start, or
@@ -29,16 +30,7 @@ func (s *running) failure() error {
 	if text == "" {
 		return nil
 	}
-	code := runtime.CodeEngine
-	switch {
-	case strings.Contains(text, "executable file not found"), strings.Contains(text, "no such file or directory") &&
-		strings.Contains(text, "exec"):
-		code = runtime.CodeNotFound
-	case strings.Contains(text, "exec") && (strings.Contains(text, "permission denied") ||
-		strings.Contains(text, "exec format error")):
-		code = runtime.CodeNotExecutable
-	}
-	e := &runtime.Error{Op: "starting the command", Code: code, Err: errors.New(text)}
+	e := &runtime.Error{Op: "starting the command", Code: session.FailureCode(text), Err: errors.New(text)}
 	// The kernel lets nobody see more of /proc than before: user_namespaces(7).
 	if lower := strings.ToLower(text); standsOn() != machine && strings.Contains(lower, "proc") &&
 		strings.Contains(lower, "mount") && strings.Contains(lower, "operation not permitted") {

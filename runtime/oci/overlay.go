@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/stead-env/stead/runtime"
+	"github.com/stead-env/stead/runtime/session"
 	"golang.org/x/sys/unix"
 )
 
@@ -44,17 +45,17 @@ func (s *running) mountOverlay(spec runtime.Spec, dir string) error {
 	// A new upper folder is the top of the root: its mode is that of /.
 	err := os.Mkdir(s.upper, 0o755)
 	if err == nil {
-		err = likeRoot(s.upper, spec.Root)
+		err = session.LikeRoot(s.upper, spec.Root)
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	lower := make([]string, 0, len(spec.Lower)+1)
 	for _, l := range append(spec.Lower[:len(spec.Lower):len(spec.Lower)], spec.Root) {
-		lower = append(lower, escape(l, `\:,`))
+		lower = append(lower, session.EscapeOption(l, `\:,`))
 	}
-	options := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=" + escape(s.upper, `\,`) +
-		",workdir=" + escape(work, `\,`)
+	options := "lowerdir=" + strings.Join(lower, ":") + ",upperdir=" + session.EscapeOption(s.upper, `\,`) +
+		",workdir=" + session.EscapeOption(work, `\,`)
 	if _, err := os.Stat(parameters + "index"); err == nil {
 		options += ",index=off" // an index ties a kept upper to one lower
 	}
@@ -88,27 +89,3 @@ func (s *running) mountOverlay(spec runtime.Spec, dir string) error {
 
 // parameters are what the overlays of this machine are like where no option says else.
 const parameters = "/sys/module/overlay/parameters/"
-
-// escape puts a backslash before the characters of set, as overlay's options
-// need it.
-func escape(p, set string) string {
-	var b strings.Builder
-	for i := range len(p) {
-		if strings.IndexByte(set, p[i]) >= 0 {
-			b.WriteByte('\\')
-		}
-		b.WriteByte(p[i])
-	}
-	return b.String()
-}
-
-func likeRoot(dir, root string) error {
-	var st unix.Stat_t
-	if err := unix.Stat(root, &st); err != nil {
-		return fmt.Errorf("reading %s: %w", root, err)
-	}
-	if err := os.Chown(dir, int(st.Uid), int(st.Gid)); err != nil {
-		return err
-	}
-	return unix.Chmod(dir, st.Mode&0o7777)
-}

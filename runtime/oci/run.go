@@ -105,15 +105,8 @@ func newSession(spec runtime.Spec) (*running, error) {
 		return nil, err
 	}
 	s := &running{Folder: folder, root: folder.Path("root")}
-	if spec.Upper == "" {
+	if s.kept, err = session.TakeUpper(spec.Upper); err == nil {
 		return s, nil
-	}
-	if s.kept, err = session.TakeLock(filepath.Join(spec.Upper, "lock")); err == nil {
-		return s, nil
-	}
-	if err == unix.EWOULDBLOCK {
-		err = &runtime.Error{Op: "entering the session kept in " + spec.Upper, Code: runtime.CodeEngine,
-			Err: fmt.Errorf("it is running already"), Remedy: "end it first, or start one under another name"}
 	}
 	s.clear()
 	return nil, err
@@ -152,24 +145,8 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	if err := trimCgroups(crun); err != nil {
 		return err
 	}
-	unix.Umask(0o022) // this thread's alone since unshare(2): for mount points
-	if err := s.overlay(spec); err != nil {
-		return err
-	}
-	var err error
-	if s.changes, err = os.OpenRoot(s.upper); err != nil {
-		return err
-	}
-	if spec, err = runtime.WriteFiles(spec, s.Path("files")); err != nil {
-		return err
-	}
-	if spec, s.made, err = runtime.MountPoints(spec, s.root); err != nil {
-		return err
-	}
-	if err := runtime.Lookup(spec, s.root); err != nil {
-		return err
-	}
-	if spec, err = s.bind(spec); err != nil {
+	spec, err := s.furnish(spec)
+	if err != nil {
 		return err
 	}
 	at, err := s.place(spec, crun)
@@ -179,20 +156,7 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	if size, err := unix.IoctlGetWinsize(int(std.In.Fd()), unix.TIOCGWINSZ); err == nil {
 		at.Rows, at.Columns = uint(size.Row), uint(size.Col)
 	}
-	config, err := runtime.OCI(spec, at)
-	if err != nil {
-		return err
-	}
-	if crun {
-		if err := annotate(config); err != nil {
-			return err
-		}
-	}
-	data, err := json.Marshal(config)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(s.Path("config.json"), data, 0o600); err != nil {
+	if err := s.configure(spec, at, crun); err != nil {
 		return err
 	}
 	// The kernel gives ordinary users few keyrings, and takes its time to have them back;
@@ -218,6 +182,47 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	}
 	s.runtime, err = s.launch(binary, append(args, s.ID), std, at)
 	return err
+}
+
+// furnish mounts the root and makes in it what the session's mounts need. It returns
+// spec with places that have no links.
+func (s *running) furnish(spec runtime.Spec) (runtime.Spec, error) {
+	unix.Umask(0o022) // this thread's alone since unshare(2): for mount points
+	if err := s.overlay(spec); err != nil {
+		return spec, err
+	}
+	var err error
+	if s.changes, err = os.OpenRoot(s.upper); err != nil {
+		return spec, err
+	}
+	if spec, err = runtime.WriteFiles(spec, s.Path("files")); err != nil {
+		return spec, err
+	}
+	if spec, s.made, err = runtime.MountPoints(spec, s.root); err != nil {
+		return spec, err
+	}
+	if err := runtime.Lookup(spec, s.root); err != nil {
+		return spec, err
+	}
+	return s.bind(spec)
+}
+
+// configure writes the specification for the OCI runtime.
+func (s *running) configure(spec runtime.Spec, at runtime.Placement, crun bool) error {
+	config, err := runtime.OCI(spec, at)
+	if err != nil {
+		return err
+	}
+	if crun {
+		if err := annotate(config); err != nil {
+			return err
+		}
+	}
+	data, err := json.Marshal(config)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(s.Path("config.json"), data, 0o600)
 }
 
 // wait waits for the command, forwarding signals to it, and returns its exit code.
