@@ -28,6 +28,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/stead-env/stead/runtime"
+	"github.com/stead-env/stead/runtime/session"
 )
 
 // daemon is a connection to containerd.
@@ -90,6 +91,18 @@ func (d *daemon) close() { d.conn.Close() }
 // in is ctx for requests in the engine's namespace.
 func (d *daemon) in(ctx context.Context) context.Context {
 	return namespaces.WithNamespace(ctx, d.Namespace)
+}
+
+// linger is ctx for a request that changes something. The daemon goes on with one that
+// is given up, or stops in the middle of it and leaves half of what it made, after all
+// was cleared here: such a request is given up only where the daemon is late.
+func linger(ctx context.Context) (context.Context, context.CancelFunc) {
+	lingering, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	context.AfterFunc(ctx, func() {
+		timer := time.AfterFunc(session.Grace, cancel)
+		context.AfterFunc(lingering, func() { timer.Stop() })
+	})
+	return lingering, cancel
 }
 
 func (d *daemon) fail(op string, err error, remedy string) error {

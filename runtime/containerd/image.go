@@ -184,7 +184,9 @@ func (d *daemon) make(ctx context.Context, spec runtime.Spec, lease string) (i i
 // leased calls f with a context under which the daemon's garbage collector leaves
 // everything alone until f has returned.
 func (d *daemon) leased(ctx context.Context, name, scratch string, f func(context.Context) error) error {
-	_, err := d.leases.Create(ctx, &leasesapi.CreateRequest{ID: name, Labels: map[string]string{
+	lingering, cancel := linger(ctx)
+	defer cancel()
+	_, err := d.leases.Create(lingering, &leasesapi.CreateRequest{ID: name, Labels: map[string]string{
 		gcExpire: time.Now().Add(making).UTC().Format(time.RFC3339), labelScratch: scratch}})
 	if err != nil {
 		return err
@@ -295,7 +297,9 @@ func (d *daemon) unpack(ctx context.Context, i image, size int64, name string) e
 	if _, err := d.snapshots.Stat(ctx, stat); err == nil || !notFound(err) {
 		return err
 	}
-	prepared, err := d.snapshots.Prepare(ctx, &snapshotsapi.PrepareSnapshotRequest{Snapshotter: d.Snapshotter, Key: key})
+	lingering, cancel := linger(ctx)
+	defer cancel()
+	prepared, err := d.snapshots.Prepare(lingering, &snapshotsapi.PrepareSnapshotRequest{Snapshotter: d.Snapshotter, Key: key})
 	if err != nil {
 		return err
 	}

@@ -54,6 +54,8 @@ func (s *running) prepare(ctx context.Context, spec runtime.Spec) (err error) {
 
 // snapshot makes the session's own snapshot.
 func (s *running) snapshot(ctx context.Context, spec runtime.Spec) ([]*types.Mount, error) {
+	ctx, cancel := linger(ctx)
+	defer cancel()
 	resp, err := s.daemon.snapshots.Prepare(ctx, &snapshotsapi.PrepareSnapshotRequest{
 		Snapshotter: s.daemon.Snapshotter, Key: s.ID, Parent: s.image.layer.String(),
 		// Nothing else needs it before there is a container.

@@ -3,6 +3,7 @@ package containerd
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -60,8 +61,8 @@ func (e *Engine) Run(ctx context.Context, spec runtime.Spec, stdio runtime.Stdio
 		return res, engineError("making a session in "+spec.Scratch, err)
 	}
 	defer func() {
-		if cerr := s.clear(); err == nil {
-			err = cerr
+		if cerr := s.clear(); cerr != nil {
+			err = errors.Join(err, cerr)
 		}
 	}()
 	if err := s.prepare(ctx, spec); err != nil {
@@ -193,15 +194,19 @@ func (s *running) run(caller context.Context, spec runtime.Spec, config *specs.S
 	if s.streams, err = openStreams(ctx, s.Path("streams"), stdio, spec.Terminal); err != nil {
 		return runtime.CodeEngine, err
 	}
-	starting, cancel := context.WithCancel(ctx)
+	ended, end := context.WithCancel(s.daemon.in(caller))
+	defer end()
+	defer context.AfterFunc(ended, s.anchor.End)()
+	starting, cancel := linger(ended)
 	defer cancel()
-	end := func() { s.anchor.End(); cancel() }
-	defer context.AfterFunc(caller, end)()
 	grace := session.Grace
 	if spec.Terminal {
 		grace = session.GraceTerminal
 	}
 	signals.Forward(func(sig os.Signal) { s.signal(ctx, sig.(unix.Signal)) }, grace, end)
+	if ended.Err() != nil {
+		return runtime.CodeEngine, context.Cause(ended)
+	}
 	_, err = s.daemon.tasks.Create(starting, &tasksapi.CreateTaskRequest{ContainerID: s.ID, Rootfs: s.mounts,
 		Stdin: s.streams.stdin, Stdout: s.streams.stdout, Stderr: s.streams.stderr, Terminal: spec.Terminal})
 	if err != nil {
@@ -210,6 +215,7 @@ func (s *running) run(caller context.Context, spec runtime.Spec, config *specs.S
 	}
 	s.streams.connect(s.control(ctx, grace))
 	if _, err := s.daemon.tasks.Start(starting, &tasksapi.StartRequest{ContainerID: s.ID}); err != nil {
+		s.halfway = true
 		return runtime.CodeEngine, notStarted(err)
 	}
 	code, err := s.wait(ctx)

@@ -25,6 +25,10 @@ import (
 // runcRoot is where containerd's shim lets runc have its state, by namespace.
 const runcRoot = "/run/containerd/runc"
 
+// patience is how long the daemon may take to let go of a session, on a machine that
+// has much else to do.
+const patience = 3 * session.Grace
+
 // Sweep removes what killed sessions of scratch left, here and in the daemon.
 func (e *Engine) Sweep(ctx context.Context, scratch string) error {
 	d, err := e.connect(ctx)
@@ -106,54 +110,67 @@ func alive(scratch, id string) bool {
 	return unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB) != nil
 }
 
-// sweep removes what the daemon has of a session whose process is gone. It may still be
-// starting the task that this process asked for: whatever runs or is mounted there has
-// the session's name.
+// sweep removes what the daemon has of a session whose process is gone, or did not see
+// its task start. The daemon may still be starting that: whatever runs or is mounted
+// there has the session's name.
 func (d *daemon) sweep(ctx context.Context, id, snapshotter string) error {
-	deadline := time.Now().Add(session.Grace)
-	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		late := time.Now().After(deadline)
-		if !named(id, late) || late {
-			state := filepath.Join(runcRoot, d.Namespace, id) // of a runc that was killed on its way
-			return errors.Join(d.remove(ctx, id, snapshotter), os.RemoveAll(state))
+	told := map[int]time.Time{}
+	begun := time.Now()
+	for pause := time.Millisecond; named(id, time.Since(begun) > session.Grace, told); pause = min(2*pause, 100*time.Millisecond) {
+		if ctx.Err() != nil || time.Since(begun) > patience {
+			break
 		}
-		if err := d.removeTask(ctx, id); err != nil {
-			return err
-		}
+		d.endTask(ctx, id) //nolint:errcheck // remove tells what stays
 		time.Sleep(pause)
 	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	state := filepath.Join(runcRoot, d.Namespace, id) // of a runc that was killed on its way
+	return errors.Join(d.remove(ctx, id, snapshotter), os.RemoveAll(state))
 }
 
 // named reports whether this machine has a mount or a process of that session's name.
 // A shim that the daemon has forgotten, which shows in its folder being gone, or any
-// where it is late, is told to end.
-func named(id string, late bool) bool {
+// process where it is late, is told to end, and after a second made to: before it
+// serves, a shim ignores SIGTERM, and it never gets there when its log has no reader.
+func named(id string, late bool, told map[int]time.Time) bool {
 	mounts, _ := os.ReadFile("/proc/self/mountinfo")
 	found := bytes.Contains(mounts, []byte(id))
 	commands, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, c := range commands {
 		text, _ := os.ReadFile(c)
-		if !bytes.Contains(text, []byte("\x00-id\x00"+id+"\x00")) {
+		shim := bytes.Contains(text, []byte("\x00-id\x00"+id+"\x00"))
+		runc := bytes.Contains(text, []byte("\x00"+runcRoot+"/")) && bytes.HasSuffix(text, []byte("\x00"+id+"\x00"))
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(c)))
+		if !shim && !runc || err != nil {
 			continue
 		}
 		found = true
 		bundle, _ := os.Readlink(filepath.Join(filepath.Dir(c), "cwd"))
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(c)))
-		if err == nil && (late || strings.HasSuffix(bundle, id+" (deleted)")) {
-			unix.Kill(pid, unix.SIGTERM) //nolint:errcheck // it may be gone
+		if !late && !strings.HasSuffix(bundle, id+" (deleted)") {
+			continue
 		}
+		sig := unix.SIGTERM
+		if since, ok := told[pid]; !ok {
+			told[pid] = time.Now()
+		} else if time.Since(since) > time.Second {
+			sig = unix.SIGKILL
+		}
+		unix.Kill(pid, sig) //nolint:errcheck // it may be gone
 	}
 	return found
 }
 
 // remove removes what the daemon has of a session. Its processes are gone, or were
-// told to.
+// told to. A task that stays keeps its container, without which the daemon knows
+// nothing of it.
 func (d *daemon) remove(ctx context.Context, id, snapshotter string) error {
 	ctx = context.WithoutCancel(ctx)
-	var errs []error
 	if err := d.removeTask(ctx, id); err != nil {
-		errs = append(errs, err)
+		return d.fail("removing the task "+id, err, "")
 	}
+	var errs []error
 	if _, err := d.containers.Delete(ctx, &containersapi.DeleteContainerRequest{ID: id}); err != nil && !notFound(err) {
 		errs = append(errs, err)
 	}
@@ -171,20 +188,29 @@ func (d *daemon) remove(ctx context.Context, id, snapshotter string) error {
 	return session.RemoveCgroup(id) // where the runtime was stopped on its way
 }
 
-// removeTask removes a session's task as soon as it has ended.
+// removeTask removes a session's task as soon as it has ended. A daemon that is busy
+// gives many errors for a task that is on its way to or from being.
 func (d *daemon) removeTask(ctx context.Context, id string) error {
-	deadline := time.Now().Add(session.Grace)
+	deadline := time.Now().Add(patience)
 	for pause := time.Millisecond; ; pause = min(2*pause, 100*time.Millisecond) {
-		_, err := d.tasks.Delete(ctx, &tasksapi.DeleteTaskRequest{ContainerID: id})
-		if err == nil || notFound(err) {
-			return nil
-		}
-		if !errdefs.IsFailedPrecondition(native(err)) || time.Now().After(deadline) {
+		err := d.endTask(ctx, id)
+		if err == nil || errdefs.IsUnavailable(native(err)) || time.Now().After(deadline) {
 			return err
 		}
-		d.tasks.Kill(ctx, &tasksapi.KillRequest{ContainerID: id, Signal: uint32(unix.SIGKILL), All: true}) //nolint:errcheck // it may be gone
 		time.Sleep(pause)
 	}
+}
+
+// endTask removes a session's task where that has ended, and else tells it to end.
+func (d *daemon) endTask(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(ctx, session.Grace)
+	defer cancel()
+	_, err := d.tasks.Delete(ctx, &tasksapi.DeleteTaskRequest{ContainerID: id})
+	if err == nil || notFound(err) {
+		return nil
+	}
+	d.tasks.Kill(ctx, &tasksapi.KillRequest{ContainerID: id, Signal: uint32(unix.SIGKILL), All: true}) //nolint:errcheck // it may be gone
+	return err
 }
 
 func (d *daemon) removeSnapshot(ctx context.Context, snapshotter, key string) error {

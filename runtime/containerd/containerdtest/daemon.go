@@ -166,7 +166,7 @@ func (d *Daemon) Empty(t testing.TB) {
 		t.Errorf("snapshots left in the daemon:\n%s", out)
 	}
 	var shims []string
-	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		if shims = d.shims(); len(shims) == 0 {
 			break
 		}
