@@ -70,6 +70,8 @@ func Enter(ids Ids) (code int, err error) {
 	if restricted() { // the namespace could be made, and would be of no use
 		return 0, Problem(unix.EACCES)
 	}
+	signals := catch() // the child may be up before its ids are seen to be written
+	defer signals.stop()
 	var cmd *exec.Cmd
 	if ids.Why == nil {
 		cmd, err = startMapped(ids)
@@ -79,8 +81,6 @@ func Enter(ids Ids) (code int, err error) {
 			return 0, Problem(err)
 		}
 	}
-	signals := catch()
-	defer signals.stop()
 	if ids.Why != nil {
 		cmd = command(single + ids.reason())
 		cmd.SysProcAttr.UidMappings = []syscall.SysProcIDMap{{ContainerID: os.Getuid(), HostID: os.Getuid(), Size: 1}}

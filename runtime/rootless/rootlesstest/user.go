@@ -80,13 +80,13 @@ func (u *User) setRanges(t testing.TB, subordinate bool) {
 	}
 }
 
-// Command is a command of the user's, in their folder and with little else of an
-// environment.
+// Command is a command of the user's, in their folder, with little else of an
+// environment, and away from the terminal of whoever runs the tests.
 func (u *User) Command(t testing.TB, path string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(t.Context(), path, args...)
 	cmd.Dir = u.Home
 	cmd.Env = []string{"HOME=" + u.Home, "USER=" + u.Name, "TMPDIR=" + u.Home, "PATH=" + os.Getenv("PATH")}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: u.UID, Gid: u.GID}}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Credential: &syscall.Credential{Uid: u.UID, Gid: u.GID}}
 	return cmd
 }
 
