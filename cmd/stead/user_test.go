@@ -255,6 +255,7 @@ func (u *somebody) signals() {
 		signal syscall.Signal
 		code   int
 	}{{syscall.SIGTERM, 143}, {syscall.SIGINT, 130}, {syscall.SIGKILL, -1}} {
+		before := u.processes()
 		cmd := u.stead("run", "acme", "--", "/opt/acme/ids", "sleep", "now")
 		out, err := cmd.StdoutPipe()
 		if err == nil {
@@ -273,30 +274,36 @@ func (u *somebody) signals() {
 		if code := cmd.ProcessState.ExitCode(); code != test.code {
 			t.Errorf("%v: exit code %d, want %d", test.signal, code, test.code)
 		}
-		u.alone(test.signal)
+		u.alone(test.signal, before)
 	}
 }
 
-// alone waits until no process of the user's is left.
-func (u *somebody) alone(after syscall.Signal) {
+// alone waits until no process of the user's is left but those.
+func (u *somebody) alone(after syscall.Signal, before []string) {
 	u.s.t.Helper()
 	var left []string
 	for range 500 {
-		left = left[:0]
-		entries, _ := filepath.Glob("/proc/[0-9]*")
-		for _, e := range entries {
-			info, err := os.Stat(e)
-			state, _ := os.ReadFile(filepath.Join(e, "stat"))
-			if err == nil && info.Sys().(*syscall.Stat_t).Uid == u.UID && !strings.Contains(string(state), ") Z ") {
-				left = append(left, e)
-			}
-		}
+		left = slices.DeleteFunc(u.processes(), func(p string) bool { return slices.Contains(before, p) })
 		if len(left) == 0 {
 			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	u.s.t.Errorf("left after %v: %v", after, left)
+}
+
+// processes are what runs with the user's uid, which may have been somebody else's.
+func (u *somebody) processes() (list []string) {
+	entries, _ := filepath.Glob("/proc/[0-9]*")
+	for _, e := range entries {
+		info, err := os.Stat(e)
+		stat, _ := os.ReadFile(filepath.Join(e, "stat"))
+		name, rest, _ := strings.Cut(string(stat), ") ")
+		if err == nil && info.Sys().(*syscall.Stat_t).Uid == u.UID && !strings.HasPrefix(rest, "Z ") {
+			list = append(list, name)
+		}
+	}
+	return list
 }
 
 // snapshot reads a folder outside of the namespace, as whom it belongs to.
