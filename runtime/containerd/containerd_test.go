@@ -81,7 +81,7 @@ func TestImage(t *testing.T) {
 	if out := d.Ctr(t, "images", "check"); !strings.Contains(out, "complete (2/2)") {
 		t.Errorf("check:\n%s", out)
 	}
-	if out := d.Ctr(t, "run", "--rm", name, "by-ctr", "/bin/cat", "/etc/plain"); out != "plain\n" {
+	if out := d.Ctr(t, "run", "--rm", name, "by-ctr-"+filepath.Base(d.Dir), "/bin/cat", "/etc/plain"); out != "plain\n" {
 		t.Errorf("ctr run wrote %q", out)
 	}
 	bundle := filepath.Join(t.TempDir(), "image.tar")
