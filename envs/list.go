@@ -62,6 +62,9 @@ func SnapshotList(ctx context.Context, cfg Config, list *snapshot.Database, opts
 	if err := opts.Engine.Check(ctx); err != nil { // before anything is fetched
 		return nil, err
 	}
+	if !cfg.Store.Owners().Any() {
+		return nil, &OneOwnerError{}
+	}
 	if err := runtime.CheckArchitecture(l.arch); err != nil {
 		return nil, err
 	}
@@ -86,6 +89,18 @@ func SnapshotList(ctx context.Context, cfg Config, list *snapshot.Database, opts
 		res.Changes = changes
 	}
 	return res, err
+}
+
+// OneOwnerError says that packages can't be installed where all files are the user's.
+type OneOwnerError struct{}
+
+func (e *OneOwnerError) Error() string {
+	return "installing packages: their scripts give files to several users, and only your own id can be had here"
+}
+
+// Hint says how to go on.
+func (e *OneOwnerError) Hint() string {
+	return "ask for ranges in /etc/subuid and /etc/subgid, or run as root; stead doctor says more"
 }
 
 func closeHost(h snapshot.Host) {

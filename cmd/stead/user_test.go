@@ -136,6 +136,7 @@ func TestUsers(t *testing.T) {
 			u.build()
 			u.signals()
 			u.snapshot()
+			u.own()
 			u.collect()
 		})
 	}
@@ -316,6 +317,20 @@ func (u *somebody) snapshot() {
 	if err != nil || !strings.Contains(string(lock), `name = "hello"`) {
 		u.s.t.Errorf("the lock of a user's snapshot: %v\n%s", err, lock)
 	}
+	if u.subordinate {
+		return
+	}
+	if err := os.WriteFile(u.path("list"), []byte("ii  base-files  11.1+deb11u11  amd64  Debian 11\n"), 0o644); err != nil {
+		u.s.t.Fatal(err)
+	}
+	if _, stderr, code := result(u.stead("snapshot", "list:"+u.path("list"), "listed", "--yes")); code != exitError ||
+		!strings.Contains(stderr, "only your own id can be had here\nhint: ") {
+		u.s.t.Errorf("a snapshot of a list: exit code %d\n%s", code, stderr)
+	}
+}
+
+// own runs the env of the user's own snapshot.
+func (u *somebody) own() {
 	if got := strings.TrimSpace(u.s.must(u.stead("run", "mine", "--", "/opt/acme/ids"))); !strings.HasPrefix(got, fmt.Sprint(u.UID)) {
 		u.s.t.Errorf("in the user's own target: %q", got)
 	}
