@@ -331,10 +331,21 @@ func dataDir(name string) (string, error) {
 func homeDir() (string, error) {
 	home, err := homedir.Dir()
 	if err != nil {
-		return "", fmt.Errorf("finding the home folder: %w", err)
+		return "", &HomeError{err}
 	}
 	return home, nil
 }
+
+// HomeError says that nobody knows where the user's home folder is.
+type HomeError struct{ err error }
+
+func (e *HomeError) Error() string { return fmt.Sprintf("finding the home folder: %v", e.err) }
+
+// Unwrap returns the cause.
+func (e *HomeError) Unwrap() error { return e.err }
+
+// Hint says how to go on.
+func (e *HomeError) Hint() string { return "set HOME" }
 
 // allMirrors are the further addresses of every archive, by its URI.
 func (f *Fleet) allMirrors() map[string][]string {

@@ -89,7 +89,7 @@ func SessionSpec(ctx context.Context, s *store.Store, env Made, p *Project, opts
 	plan.spec.Files = append(plan.spec.Files, plan.who.files...)
 	plan.variables()
 	for _, add := range []func() error{
-		plan.home, plan.showProject, plan.mounts, plan.devices, plan.display, plan.agent, plan.kernel,
+		plan.home, plan.showProject, plan.mounts, plan.devices, plan.display, plan.agent, plan.kernel, plan.hideStore,
 	} {
 		if err := add(); err != nil {
 			return plan.spec, err
@@ -98,6 +98,7 @@ func SessionSpec(ctx context.Context, s *store.Store, env Made, p *Project, opts
 	plan.shell()
 	plan.nameResolution()
 	plan.certificates()
+	plan.preferMounts()
 	if plan.root.program("/usr/bin/git") {
 		gitIdentity(ctx, plan.vars, p.Dir)
 	}
@@ -227,18 +228,25 @@ var systemDirs = []string{"/", "/bin", "/boot", "/dev", "/etc", "/lib", "/lib32"
 func (s *sessionPlan) showProject() error {
 	p := s.project
 	s.spec.Dir = s.who.home
+	if err := s.refuseStore("project "+p.Dir, p.Dir); err != nil {
+		return err
+	}
+	leave := func(why string) error {
+		s.Progress.Note("starting", fmt.Sprintf("%s isn't shown inside, %s: the session starts in %s", p.Dir, why, s.spec.Dir))
+		return nil
+	}
 	if slices.Contains(systemDirs, p.Dir) {
 		if !p.Configured {
-			return nil
+			return leave("the target has its own")
 		}
 		return fmt.Errorf("showing project %s inside: it would hide the target's own %s", p.Dir, p.Dir)
 	}
 	if _, err := os.Lstat(filepath.Join(p.Dir, ".git")); err != nil && !p.Configured && s.root.filled(p.Dir) {
-		return nil
+		return leave("the target has its own")
 	}
 	if home, err := homeDir(); err == nil && !p.Configured {
 		if rel, err := filepath.Rel(p.Dir, home); err == nil && filepath.IsLocal(rel) {
-			return nil
+			return leave("it holds your home and is no project (stead init makes it one)")
 		}
 	}
 	s.show(cmp.Or(s.source, p.Dir), p.Dir, false)
@@ -262,7 +270,59 @@ func (s *sessionPlan) mounts() error {
 		if err := m.Check(); err != nil {
 			return err
 		}
+		if err := s.refuseStore("mount "+m.Source, m.Source); err != nil {
+			return err
+		}
 		s.spec.Mounts = append(s.spec.Mounts, m.inside(s.who.home))
 	}
 	return nil
+}
+
+// refuseStore refuses to show what lies in the store: a session that writes there
+// would change the envs of others.
+func (s *sessionPlan) refuseStore(what, source string) error {
+	store, err := filepath.EvalSymlinks(s.store.Dir())
+	if err != nil {
+		return err
+	}
+	if real, err := filepath.EvalSymlinks(source); err == nil {
+		source = real
+	}
+	if rel, err := filepath.Rel(store, source); err != nil || !filepath.IsLocal(rel) {
+		return nil
+	}
+	return &runtime.Error{Op: "showing " + what + " inside", Code: runtime.CodeEngine,
+		Err: fmt.Errorf("it is in the store, %s", store), Remedy: "work on a copy elsewhere"}
+}
+
+// hideStore covers the store with an empty folder where what is shown holds it, as a
+// home does, or a CI job's project with a store to cache.
+func (s *sessionPlan) hideStore() error {
+	store, err := filepath.EvalSymlinks(s.store.Dir())
+	if err != nil {
+		return err
+	}
+	for _, m := range slices.Clone(s.spec.Mounts) {
+		source, err := filepath.EvalSymlinks(m.Source)
+		if err != nil {
+			continue // the engine says what is wrong with it
+		}
+		rel, err := filepath.Rel(source, store)
+		if err != nil || rel == "." || !filepath.IsLocal(rel) {
+			continue
+		}
+		empty, err := s.store.WorkDir("hidden")
+		if err != nil {
+			return fmt.Errorf("making a folder for sessions: %w", err)
+		}
+		s.show(empty, filepath.Join(m.Target, rel), true)
+	}
+	return nil
+}
+
+// preferMounts leaves out a file of the session's own where the user shows another.
+func (s *sessionPlan) preferMounts() {
+	s.spec.Files = slices.DeleteFunc(s.spec.Files, func(f runtime.File) bool {
+		return slices.ContainsFunc(s.Mounts, func(m Mount) bool { return m.Target == f.Path })
+	})
 }

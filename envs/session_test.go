@@ -1,6 +1,7 @@
 package envs
 
 import (
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -109,10 +110,64 @@ func TestHomes(t *testing.T) {
 	}
 }
 
+// What is shown never opens the store: not by lying in it, and not by holding it.
+func TestStoreIsNotShown(t *testing.T) {
+	dir := t.TempDir()
+	s, err := store.Open(filepath.Join(dir, ".store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	root := t.TempDir()
+	session := func(project string, mounts ...string) (runtime.Spec, error) {
+		opts := SessionOptions{}
+		for _, text := range mounts {
+			m, err := ParseMount(text, project)
+			if err != nil {
+				t.Fatal(err)
+			}
+			opts.Mounts = append(opts.Mounts, m)
+		}
+		return SessionSpec(t.Context(), s, Made{Root: root}, &Project{Dir: project, Configured: true}, opts)
+	}
+	spec, err := session(dir, dir+":/elsewhere")
+	if err != nil {
+		t.Fatal(err)
+	}
+	hidden := map[string]bool{}
+	for _, m := range spec.Mounts {
+		if entries, err := os.ReadDir(m.Source); m.ReadOnly && err == nil && len(entries) == 0 {
+			hidden[m.Target] = true
+		}
+	}
+	if !hidden[s.Dir()] || !hidden["/elsewhere/.store"] {
+		t.Errorf("the store can be seen: %+v", spec.Mounts)
+	}
+	trees := filepath.Join(s.Dir(), "trees")
+	if err := os.MkdirAll(trees, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := session(trees); err == nil || !strings.Contains(err.Error(), "it is in the store") {
+		t.Errorf("a project in the store: %v", err)
+	}
+	if _, err := session(t.TempDir(), s.Dir()+":/x"); err == nil || !strings.Contains(err.Error(), "it is in the store") {
+		t.Errorf("the store itself: %v", err)
+	}
+	spec, err = session(t.TempDir(), dir+":/etc/hosts")
+	if err != nil || slices.ContainsFunc(spec.Files, func(f runtime.File) bool { return f.Path == "/etc/hosts" }) {
+		t.Errorf("what is asked for isn't shown: %v", err)
+	}
+}
+
 func TestProjectIsNotShown(t *testing.T) {
+	s, err := store.Open(filepath.Join(t.TempDir(), "store"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
 	root := rootOf(t, map[string]string{"usr/share/doc/a": "", "var/log/b": ""})
 	show := func(p *Project, dir string) (runtime.Spec, error) {
-		plan := sessionPlan{SessionOptions: SessionOptions{Dir: dir}, project: p, root: root}
+		plan := sessionPlan{SessionOptions: SessionOptions{Dir: dir}, project: p, root: root, store: s}
 		err := plan.showProject()
 		return plan.spec, err
 	}

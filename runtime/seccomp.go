@@ -47,18 +47,18 @@ func seccompFilter(s *specs.Spec, kernel *Kernel, guard bool) (*specs.LinuxSecco
 	names := slices.DeleteFunc(slices.Clone(denied), func(name string) bool { return known[name] })
 	filter.Syscalls = append(filter.Syscalls,
 		specs.LinuxSyscall{Names: names, Action: specs.ActErrno, ErrnoRet: &eperm})
-	if guard {
-		guardDevices(filter)
+	if guard && s.Linux != nil {
+		guardDevices(filter, s.Linux.Devices)
 	}
 	filter.Syscalls = slices.DeleteFunc(filter.Syscalls, func(rule specs.LinuxSyscall) bool { return len(rule.Names) == 0 })
 	kernel.limit(filter)
 	return filter, nil
 }
 
-// guardDevices lets a session make the device nodes that runtimes allow everybody, and
-// overlay's whiteouts, but none of this machine's own: what a cgroup for devices does,
+// guardDevices lets a session make the device nodes that runtimes allow everybody, those
+// that it is shown, and overlay's whiteouts, but none else of this machine's: what a cgroup for devices does,
 // without one. To put a process into a cgroup can take the kernel 20 ms.
-func guardDevices(filter *specs.LinuxSeccomp) {
+func guardDevices(filter *specs.LinuxSeccomp, shown []specs.LinuxDevice) {
 	eperm := uint(unix.EPERM)
 	for call, mode := range map[string]uint{"mknod": 1, "mknodat": 2} {
 		for i := range filter.Syscalls {
@@ -77,9 +77,17 @@ func guardDevices(filter *specs.LinuxSeccomp) {
 		}
 		add(specs.ActErrno, &eperm, kind(unix.S_IFCHR))
 		add(specs.ActErrno, &eperm, kind(unix.S_IFBLK))
+		node := func(format, dev uint64) {
+			add(specs.ActAllow, nil, kind(format), specs.LinuxSeccompArg{Index: mode + 1, Op: specs.OpEqualTo, Value: dev})
+		}
 		// null, zero, full, random, urandom, tty, ptmx, and a whiteout
 		for _, dev := range []uint64{1<<8 | 3, 1<<8 | 5, 1<<8 | 7, 1<<8 | 8, 1<<8 | 9, 5 << 8, 5<<8 | 2, 0} {
-			add(specs.ActAllow, nil, kind(unix.S_IFCHR), specs.LinuxSeccompArg{Index: mode + 1, Op: specs.OpEqualTo, Value: dev})
+			node(unix.S_IFCHR, dev)
+		}
+		for _, d := range shown {
+			format := map[string]uint64{"c": unix.S_IFCHR, "b": unix.S_IFBLK}[d.Type]
+			minor := uint64(d.Minor) // as the kernel has both in one number: new_encode_dev
+			node(format, minor&0xff|uint64(d.Major)<<8|minor&^0xff<<12)
 		}
 		const major, pts = 0xfff00, 136 << 8
 		add(specs.ActAllow, nil, kind(unix.S_IFCHR), specs.LinuxSeccompArg{Index: mode + 1, Op: specs.OpMaskedEqual, Value: major, ValueTwo: pts})

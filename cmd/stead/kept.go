@@ -14,11 +14,25 @@ import (
 // addSession adds --session.
 func addSession(g *globals, cmd *cobra.Command, name *string) {
 	const flag = "session"
-	cmd.Flags().StringVar(name, flag, "", "keep what is changed inside under this name, or go on with the session of that name")
+	cmd.Flags().Var((*sessionName)(name), flag, "keep what is changed inside under this name, or go on with the session of that name")
 	err := cmd.RegisterFlagCompletionFunc(flag, g.completeSessions)
 	if err != nil {
 		panic(err) // there is no such flag
 	}
+}
+
+// sessionName is a flag that can't be empty: a variable that isn't set in a script must
+// not mean that nothing is kept.
+type sessionName string
+
+func (n *sessionName) String() string { return string(*n) }
+func (n *sessionName) Type() string   { return "string" }
+func (n *sessionName) Set(text string) error {
+	if text == "" {
+		return errors.New("it is empty")
+	}
+	*n = sessionName(text)
+	return nil
 }
 
 // keptSession is the session that --session names; nil without one.

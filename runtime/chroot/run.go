@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path"
 	"path/filepath"
 	"slices"
@@ -50,7 +51,10 @@ func (e *Engine) Run(ctx context.Context, spec runtime.Spec, stdio runtime.Stdio
 	}
 	// The guard takes the end of its thread for the end of this process.
 	err = session.OnThread(func() error {
-		spec, err := s.prepare(ctx, spec)
+		// There is no command yet to pass signals on to, and copying can take long.
+		making, stop := signal.NotifyContext(ctx, unix.SIGINT, unix.SIGTERM)
+		spec, err := s.prepare(making, spec)
+		stop()
 		if err != nil {
 			return engineError("making a root for "+spec.Name, err)
 		}

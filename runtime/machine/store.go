@@ -39,6 +39,10 @@ func Store(dir string, human func(int64) string) []Check {
 		c.Remedy = "STEAD_STORE=FOLDER names another place"
 		return []Check{c.with(Missing, "%s: %v", dir, err)}
 	}
+	if info, err := os.Stat(dir); err == nil && info.Mode().Perm()&0o077 != 0 {
+		c.Remedy = "chmod 0700 " + dir
+		return []Check{c.with(Missing, "%s is open to others, and is refused: it holds years-old setuid programs", dir)}
+	}
 	found := fmt.Sprintf("%s on %s", dir, fileSystem(int64(fs.Type)))
 	if there != dir {
 		found += ", to be made"
