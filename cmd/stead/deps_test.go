@@ -35,7 +35,7 @@ var arrows = map[string][]string{
 	"snapshot/scrub":     {"snapshot"},
 	"runtime":            {},
 	"runtime/session":    {"runtime"},
-	"runtime/rootless":   {"runtime"},
+	"runtime/rootless":   {"runtime", "runtime/session"},
 	"runtime/oci":        {"runtime", "runtime/session"},
 	"runtime/containerd": {"runtime", "runtime/session"},
 	"runtime/chroot":     {"runtime", "runtime/session"},

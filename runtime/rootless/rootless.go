@@ -18,6 +18,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stead-env/stead/runtime/session"
 )
 
 // variable tells a process that Enter started it, and as which kind.
@@ -70,8 +72,8 @@ func Enter(ids Ids) (code int, err error) {
 	if restricted() { // the namespace could be made, and would be of no use
 		return 0, Problem(unix.EACCES)
 	}
-	signals := catch() // the child may be up before its ids are seen to be written
-	defer signals.stop()
+	signals := session.CatchSignals() // the child may be up before its ids are seen to be written
+	defer signals.Stop()
 	var cmd *exec.Cmd
 	if ids.Why == nil {
 		cmd, err = startMapped(ids)
@@ -89,7 +91,7 @@ func Enter(ids Ids) (code int, err error) {
 			return 0, Problem(err)
 		}
 	}
-	signals.forward(cmd.Process)
+	pass(signals, cmd.Process)
 	err = cmd.Wait()
 	if cmd.ProcessState == nil {
 		return 0, fmt.Errorf("waiting for the process in the user namespace: %w", err)

@@ -7,44 +7,19 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stead-env/stead/runtime/session"
 )
 
-// signals passes what this process is sent to the one in the namespace.
-type signals struct {
-	ch   chan os.Signal
-	done chan struct{}
-}
-
-// catch starts collecting. What was ignored when this process started stays so.
-func catch() *signals {
-	s := &signals{ch: make(chan os.Signal, 16), done: make(chan struct{})}
-	for _, sig := range []os.Signal{unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT, unix.SIGUSR1, unix.SIGUSR2} {
-		if !signal.Ignored(sig) {
-			signal.Notify(s.ch, sig)
+// pass hands what this process is sent to the one in the namespace. What is typed at a
+// terminal reaches both by itself.
+func pass(signals *session.Signals, to *os.Process) {
+	signals.Forward(func(sig os.Signal) {
+		if (sig == unix.SIGINT || sig == unix.SIGQUIT) && foreground() {
+			return
 		}
-	}
-	return s
-}
-
-func (s *signals) stop() {
-	signal.Stop(s.ch)
-	close(s.done)
-}
-
-func (s *signals) forward(to *os.Process) {
-	go func() {
-		for {
-			select {
-			case <-s.done:
-				return
-			case sig := <-s.ch:
-				if (sig == unix.SIGINT || sig == unix.SIGQUIT) && foreground() {
-					continue // a key: the terminal sent it to both
-				}
-				to.Signal(sig) // an error: it is gone
-			}
-		}
-	}()
+		to.Signal(sig) // an error: it is gone
+	}, session.Grace, func() {}) // how long it takes to end is its own affair
 }
 
 // foreground reports whether what is typed at a terminal reaches this process.
