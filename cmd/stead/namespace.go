@@ -52,9 +52,6 @@ func (g *globals) namespace(cmd *cobra.Command, args []string) error {
 	for cmd.HasParent() && cmd.Parent().HasParent() {
 		cmd = cmd.Parent() // of sessions rm, sessions counts
 	}
-	for cmd.HasParent() && cmd.Parent().HasParent() { // sessions rm
-		cmd = cmd.Parent()
-	}
 	needs := inNamespace[cmd.Name()]
 	if needs == nil || !rootless.Needed() || !needs(g, args) {
 		return nil
