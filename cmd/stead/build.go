@@ -54,14 +54,11 @@ func runBuild(ctx context.Context, g *globals, f buildFlags, args, command []str
 		return err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	if _, err := namedEngine(f.engine); err != nil {
-		return err
-	}
-	releases, err := w.releases(args, f.locked)
+	engine, err := g.newEngine(ctx, w.user, f.engine, false)
 	if err != nil {
 		return err
 	}
-	engine, err := g.newEngine(ctx, f.engine, false)
+	releases, err := w.releases(args, f.locked)
 	if err != nil {
 		return err
 	}

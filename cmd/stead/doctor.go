@@ -53,11 +53,15 @@ func newDoctor(g *globals) *cobra.Command {
 			"missing what to do about it. The exit code is 3 where the engine that would be taken doesn't work.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			chosen, err := namedEngine(name)
+			user, err := envs.ReadUserConfig()
 			if err != nil {
 				return err
 			}
-			d, err := diagnose(cmd.Context(), chosen)
+			chosen, err := namedEngine(user, name)
+			if err != nil {
+				return err
+			}
+			d, err := diagnose(cmd.Context(), user, chosen)
 			if err != nil {
 				return err
 			}
@@ -117,7 +121,7 @@ func tries(ctx context.Context, store string) (t machine.Tries, err error) {
 	return t, fmt.Errorf("trying a session: %w: %.300s", err, errs.String())
 }
 
-func diagnose(ctx context.Context, chosen string) (*diagnosis, error) {
+func diagnose(ctx context.Context, user envs.UserConfig, chosen string) (*diagnosis, error) {
 	store, err := envs.StoreDir()
 	if err != nil {
 		return nil, err
@@ -138,7 +142,7 @@ func diagnose(ctx context.Context, chosen string) (*diagnosis, error) {
 	d.add("programs", machine.Programs()...)
 	d.add("CI containers", machine.FromError("chroot", "Where neither mounts nor user namespaces are allowed, run and build work on a copy.",
 		"this process may change its root", chroot.New().Check(ctx), machine.Warning))
-	d.engines(ctx, tried)
+	d.engines(ctx, user, tried)
 	return d, nil
 }
 
@@ -166,14 +170,14 @@ func (d *diagnosis) add(name string, checks ...machine.Check) {
 }
 
 // engines finds out which engines work, and which one run would take.
-func (d *diagnosis) engines(ctx context.Context, tried machine.Tries) {
+func (d *diagnosis) engines(ctx context.Context, user envs.UserConfig, tried machine.Tries) {
 	works := map[string]bool{}
 	for _, e := range engines {
 		one := engineState{Name: e.name}
 		if e.name == engines[0].name {
 			one.fromCheck(tried.Session)
 		} else {
-			one.fromCheck(machine.FromError("", "", "", e.make().Check(ctx), machine.Missing))
+			one.fromCheck(machine.FromError("", "", "", e.make(user).Check(ctx), machine.Missing))
 		}
 		works[e.name] = one.Works
 		d.Engines = append(d.Engines, one)

@@ -24,17 +24,16 @@ const engineAuto = "auto"
 // engines are all there are, the default first.
 var engines = []struct {
 	name string
-	make func() runtime.Engine
+	make func(user envs.UserConfig) runtime.Engine
 }{
-	{"embedded", func() runtime.Engine { return oci.New("") }},
-	{"containerd", func() runtime.Engine { return newContainerd() }},
-	{"chroot", func() runtime.Engine { return chroot.New() }},
+	{"embedded", func(envs.UserConfig) runtime.Engine { return oci.New("") }},
+	{"containerd", func(user envs.UserConfig) runtime.Engine { return newContainerd(user) }},
+	{"chroot", func(envs.UserConfig) runtime.Engine { return chroot.New() }},
 }
 
 // newContainerd is the engine over the daemon that the environment names, or else the
-// user's configuration, which namedEngine has read before.
-func newContainerd() *containerd.Engine {
-	user, _ := envs.ReadUserConfig()
+// user's configuration.
+func newContainerd(user envs.UserConfig) *containerd.Engine {
 	return containerd.New(containerd.Options{
 		Address:     cmp.Or(os.Getenv("CONTAINERD_ADDRESS"), user.Containerd.Address),
 		Namespace:   cmp.Or(os.Getenv("CONTAINERD_NAMESPACE"), user.Containerd.Namespace),
@@ -57,11 +56,7 @@ func engineNames() []string {
 
 // namedEngine is the name that counts: the flag's, the environment's, that of the
 // user's configuration, auto.
-func namedEngine(flag string) (string, error) {
-	user, err := envs.ReadUserConfig()
-	if err != nil {
-		return "", err
-	}
+func namedEngine(user envs.UserConfig, flag string) (string, error) {
 	for _, from := range []struct{ what, name string }{
 		{"--engine", flag}, {"$STEAD_ENGINE", os.Getenv("STEAD_ENGINE")}, {"your configuration", user.Engine},
 	} {
@@ -79,26 +74,26 @@ func namedEngine(flag string) (string, error) {
 // newEngine is the engine that --engine names, or else the one to take here. Who
 // can't use it at all is told before an env is fetched and made; what else it
 // lacks shows when it is used. shell says that people will work in it.
-func (g *globals) newEngine(ctx context.Context, flag string, shell bool) (runtime.Engine, error) {
-	name, err := namedEngine(flag)
+func (g *globals) newEngine(ctx context.Context, user envs.UserConfig, flag string, shell bool) (runtime.Engine, error) {
+	name, err := namedEngine(user, flag)
 	if err != nil {
 		return nil, err
 	}
 	for _, e := range engines {
 		if e.name == name {
-			engine := e.make()
+			engine := e.make(user)
 			return engine, engine.Check(ctx)
 		}
 	}
-	return g.autoEngine(ctx, shell)
+	return g.autoEngine(ctx, user, shell)
 }
 
 // autoEngine is the embedded engine wherever it could work. Where a container
 // around this process allows neither mounts nor user namespaces there is a
 // chroot, which isolates less: so much less that nobody gets to work in it
 // without having asked for it.
-func (g *globals) autoEngine(ctx context.Context, shell bool) (runtime.Engine, error) {
-	embedded := engines[0].make()
+func (g *globals) autoEngine(ctx context.Context, user envs.UserConfig, shell bool) (runtime.Engine, error) {
+	embedded := engines[0].make(user)
 	if session.OnThread(session.PrivateMounts) == nil {
 		return embedded, nil // what else it needs shows when it is used
 	}

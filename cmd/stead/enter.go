@@ -94,7 +94,7 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 		return notStarted(g, err)
 	}
 	defer kept.letGo(g)
-	engine, err := g.newEngine(ctx, kept.engine(f.engine), len(command) == 0)
+	engine, err := g.newEngine(ctx, w.user, kept.engine(f.engine), len(command) == 0)
 	if err != nil {
 		return notStarted(g, err)
 	}

@@ -54,7 +54,7 @@ func runGC(ctx context.Context, g *globals, forget []string, dry, asJSON bool) (
 		return err
 	}
 	// Whatever comes of that, what was done in the store is told.
-	defer func() { err = errors.Join(err, g.pruneImages(ctx, w.config.Store, dry)) }()
+	defer func() { err = errors.Join(err, g.pruneImages(ctx, w, dry)) }()
 	if asJSON {
 		return g.printJSON(done)
 	}
@@ -74,9 +74,9 @@ func runGC(ctx context.Context, g *globals, forget []string, dry, asJSON bool) (
 
 // pruneImages removes the images that were made in containerd of roots which the store
 // no longer has. Who doesn't use it isn't told that there is none.
-func (g *globals) pruneImages(ctx context.Context, st *store.Store, dry bool) error {
-	engine := newContainerd()
-	if name, err := namedEngine(""); err != nil || name != engine.Name() && engine.Check(ctx) != nil {
+func (g *globals) pruneImages(ctx context.Context, w *work, dry bool) error {
+	st, engine := w.config.Store, newContainerd(w.user)
+	if name, err := namedEngine(w.user, ""); err != nil || name != engine.Name() && engine.Check(ctx) != nil {
 		return err
 	}
 	removed, err := engine.Prune(ctx, envs.ScratchDir(st), dry, func(identity string) bool {

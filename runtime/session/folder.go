@@ -1,6 +1,7 @@
-// Package session is what every engine's session has on this machine: a folder
-// with a lock, an anchor whose end is the end of all its processes, signals and
-// streams. It knows no OCI runtime and mounts nothing of a session.
+// Package session is what engines share of a session on this machine: a folder with
+// a lock, an anchor whose end is the end of all its processes, signals, streams, a
+// terminal, cgroups, and what this program does when a session starts it again. It
+// starts no session itself.
 package session
 
 import (
