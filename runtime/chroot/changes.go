@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stead-env/stead/runtime"
 )
 
 // own are the folders that a session has of its own: what is in them is no change
@@ -141,7 +143,7 @@ func (c *changes) drop(at string) error {
 			find([]string{filepath.Join(c.upper, at)}, e.Name()) == "" {
 			continue
 		}
-		if err := os.RemoveAll(filepath.Join(c.upper, place)); err != nil {
+		if err := runtime.RemoveAll(filepath.Join(c.upper, place)); err != nil {
 			return err
 		}
 	}
@@ -158,7 +160,7 @@ func (c *changes) file(at string, st *unix.Stat_t) error {
 		}
 		fine, err := same(name, st, base, &was)
 		if err == nil && fine && c.upper != "" {
-			err = os.RemoveAll(filepath.Join(c.upper, at)) // what an earlier session made of it
+			err = runtime.RemoveAll(filepath.Join(c.upper, at)) // what an earlier session made of it
 		}
 		if err != nil || fine {
 			return err
@@ -195,7 +197,7 @@ func (c *changes) keepFolder(at string, st *unix.Stat_t) error {
 	kept := filepath.Join(c.upper, at)
 	var there unix.Stat_t
 	if err := unix.Lstat(kept, &there); err == nil && there.Mode&unix.S_IFMT != unix.S_IFDIR {
-		if err := os.RemoveAll(kept); err != nil {
+		if err := runtime.RemoveAll(kept); err != nil {
 			return err
 		}
 	}
@@ -225,7 +227,7 @@ func (c *changes) keep(at, name string) error {
 	if err := c.keepFolder(parent, &above); err != nil {
 		return err
 	}
-	if err := os.RemoveAll(filepath.Join(c.upper, at)); err != nil {
+	if err := runtime.RemoveAll(filepath.Join(c.upper, at)); err != nil {
 		return err
 	}
 	in, err := openDir(filepath.Join(c.root, parent))
@@ -246,7 +248,7 @@ func (c *changes) keep(at, name string) error {
 // wants CAP_MKNOD for it.
 func (c *changes) whiteout(at string) error {
 	kept := filepath.Join(c.upper, at)
-	if err := os.RemoveAll(kept); err != nil {
+	if err := runtime.RemoveAll(kept); err != nil {
 		return err
 	}
 	parent := path.Dir("/" + at)[1:]

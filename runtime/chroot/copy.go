@@ -16,6 +16,8 @@ import (
 
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
+
+	"github.com/stead-env/stead/runtime"
 )
 
 // copier copies one tree into the private root, with owners, modes, times, extended
@@ -145,7 +147,7 @@ func (c *copier) makeWay(at string, kind uint32) error {
 	if kind == unix.S_IFDIR && there.Mode&unix.S_IFMT == unix.S_IFDIR {
 		return nil
 	}
-	return os.RemoveAll(p)
+	return runtime.RemoveAll(p)
 }
 
 // pseudo reports whether a folder is the top of a file system that the kernel
@@ -232,7 +234,7 @@ func (c *copier) fill(ctx context.Context, dir *os.File, out int, at string, st 
 func clearDir(dir string) error {
 	entries, err := os.ReadDir(dir)
 	for _, e := range entries {
-		err = errors.Join(err, os.RemoveAll(filepath.Join(dir, e.Name())))
+		err = errors.Join(err, runtime.RemoveAll(filepath.Join(dir, e.Name())))
 	}
 	return err
 }

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stead-env/stead/runtime"
 )
 
 // devices are what every session has in /dev, as container engines give it.
@@ -101,7 +103,7 @@ func ordinaryNull(name string) error {
 
 // freshDir makes an empty folder of root's at name, instead of whatever is there.
 func freshDir(name string, mode uint32) error {
-	if err := os.RemoveAll(name); err != nil {
+	if err := runtime.RemoveAll(name); err != nil {
 		return err
 	}
 	if err := os.Mkdir(name, 0o755); err != nil {

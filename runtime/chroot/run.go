@@ -191,7 +191,7 @@ func (s *running) copyRoot(ctx context.Context, spec runtime.Spec) error {
 func (s *running) copyMounts(ctx context.Context, mounts []runtime.Mount) error {
 	for i, m := range mounts {
 		at := strings.TrimPrefix(m.Target, "/")
-		if err := os.RemoveAll(filepath.Join(s.root, at)); err != nil {
+		if err := runtime.RemoveAll(filepath.Join(s.root, at)); err != nil {
 			return err
 		}
 		source, err := filepath.EvalSymlinks(m.Source)

@@ -15,6 +15,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stead-env/stead/runtime"
 )
 
 // A session is a folder of this prefix and a lock file beside it.
@@ -76,7 +78,7 @@ func remove(dir string, clear func(id string) error) error {
 		err = clear(filepath.Base(dir))
 	}
 	if err == nil {
-		err = os.RemoveAll(dir)
+		err = runtime.RemoveAll(dir)
 	}
 	if err != nil {
 		return fmt.Errorf("clearing the session %s: %w", dir, err)
