@@ -16,15 +16,13 @@ func deep(t *testing.T, dir, outside string, levels int) {
 	t.Helper()
 	at, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	for i := 0; i < levels && err == nil; i++ {
-		var file, next int
-		if file, err = unix.Openat(at, "file", unix.O_CREAT|unix.O_CLOEXEC, 0o600); err == nil {
-			unix.Close(file)
-			err = errors.Join(unix.Symlinkat(outside, at, "link"), unix.Mkdirat(at, "d", 0o700))
+		next := -1
+		err = errors.Join(unix.Mknodat(at, "file", unix.S_IFREG|0o600, 0), unix.Symlinkat(outside, at, "link"), unix.Mkdirat(at, "d", 0o700))
+		if err == nil {
+			next, err = unix.Openat(at, "d", unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 		}
-		if next, err = unix.Openat(at, "d", unix.O_DIRECTORY|unix.O_CLOEXEC, 0); err == nil {
-			unix.Close(at)
-			at = next
-		}
+		unix.Close(at)
+		at = next
 	}
 	if err != nil {
 		t.Fatal(err)
