@@ -14,6 +14,7 @@ import (
 
 	"github.com/stead-env/stead/envs/lock"
 	"github.com/stead-env/stead/envs/store"
+	"github.com/stead-env/stead/runtime"
 )
 
 // Kept is a named session: what it changed is kept in the store, and it goes on when
@@ -299,7 +300,11 @@ func DropKept(st *store.Store, name string) error {
 		return err
 	}
 	defer k.held.Close()
-	if err := st.Drop(keptDir, name); err != nil {
+	err = runtime.RemoveAll(k.Upper()) // foreign code made it
+	if err == nil {
+		err = st.Drop(keptDir, name)
+	}
+	if err != nil {
 		return fmt.Errorf("removing session %s: %w", name, err)
 	}
 	return nil

@@ -113,7 +113,7 @@ func (k *Kept) usage() (usage, error) {
 	}
 	upper := filepath.Join(k.Upper(), keptUpper)
 	err = filepath.WalkDir(upper, func(p string, d fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENAMETOOLONG) { // deeper than paths go
 			return nil
 		}
 		if err != nil {

@@ -35,6 +35,7 @@ type bringer struct {
 
 	conflicts []string
 	special   int
+	deep      int
 }
 
 // bringBack brings back what the session changed in all mounts, the inner ones
@@ -78,6 +79,9 @@ func (b *bringer) notes(source string) []string {
 	}
 	if b.special > 0 {
 		list = append(list, fmt.Sprintf("%d sockets, pipes or devices that the session made in %s stay behind", b.special, source))
+	}
+	if b.deep > 0 {
+		list = append(list, fmt.Sprintf("%d files or folders that the session made in %s stay behind: their path is too long", b.deep, source))
 	}
 	return list
 }
@@ -140,7 +144,12 @@ func (b *bringer) folder(ctx context.Context, at string, st *unix.Stat_t, moved 
 			return ctx.Err()
 		}
 		here[e.Name()] = true
-		if place := path.Join(at, e.Name()); !b.skip[place] {
+		place := path.Join(at, e.Name())
+		if len(place) > deepest {
+			b.deep++
+			continue
+		}
+		if !b.skip[place] {
 			if err := b.entry(ctx, place, moved); err != nil {
 				return err
 			}
@@ -274,7 +283,7 @@ func (b *bringer) below(ctx context.Context, at string, st *unix.Stat_t) error {
 		if err == nil {
 			err = unix.Lstat(p, &st)
 		}
-		if err == nil && b.record.changed(&st) {
+		if err == nil && b.record.changed(&st) || errors.Is(err, unix.ENAMETOOLONG) {
 			err = any
 		}
 		return err
@@ -324,6 +333,7 @@ func (b *bringer) conflict(ctx context.Context, at string, st *unix.Stat_t) erro
 	c := &bringer{record: b.record, root: b.root, target: at, source: beside, skip: b.skip}
 	err = c.folder(ctx, at, st, true)
 	b.special += c.special
+	b.deep += c.deep
 	return err
 }
 

@@ -84,6 +84,10 @@ func (c *changes) folder(ctx context.Context, at string, st *unix.Stat_t, moved 
 		if c.skip[place] {
 			continue
 		}
+		if len(place) > deepest {
+			c.count++ // what is in it isn't kept
+			continue
+		}
 		var st unix.Stat_t
 		if err := unix.Lstat(filepath.Join(c.root, place), &st); err != nil {
 			return err

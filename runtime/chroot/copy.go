@@ -48,11 +48,17 @@ type link struct {
 }
 
 // lost counts what could not be copied.
-type lost struct{ capabilities, special int }
+type lost struct{ capabilities, special, deep int }
+
+// deepest is the longest path inside, in bytes, at which this engine looks: with
+// what stands before it here or outside it stays below PATH_MAX. Sessions can make
+// longer ones.
+const deepest = unix.PathMax / 2
 
 func (l *lost) add(more lost) {
 	l.capabilities += more.capabilities
 	l.special += more.special
+	l.deep += more.deep
 }
 
 // tree copies the folder or file source to the place at inside the private root,
@@ -207,6 +213,12 @@ func (c *copier) fill(ctx context.Context, dir *os.File, out int, at string, st 
 				return ctx.Err()
 			}
 			if c.skip[place] {
+				continue
+			}
+			if len(place) > deepest {
+				c.mu.Lock()
+				c.lost.deep++
+				c.mu.Unlock()
 				continue
 			}
 			if err := c.entry(ctx, int(dir.Fd()), out, name, name, place, st.Dev); err != nil {

@@ -3,6 +3,7 @@ package chroot
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -47,7 +48,7 @@ func inside(dir string) (pids []int, err error) {
 		if err != nil {
 			continue
 		}
-		root, err := os.Readlink(fmt.Sprintf("/proc/%d/root", pid))
+		root, err := rootOf(pid, dir)
 		switch {
 		case err == nil && ours(root):
 			pids = append(pids, pid)
@@ -60,7 +61,7 @@ func inside(dir string) (pids []int, err error) {
 	}
 	err = session.OnThread(func() error {
 		for _, pid := range others {
-			if root, err := rootOfOther(pid); err == nil && ours(root) {
+			if root, err := rootOfOther(pid, dir); err == nil && ours(root) {
 				pids = append(pids, pid)
 			}
 		}
@@ -71,7 +72,7 @@ func inside(dir string) (pids []int, err error) {
 
 // rootOfOther is the root of another user's process, which root without
 // CAP_SYS_PTRACE sees only as that user: ptrace(2). The thread ends afterwards.
-func rootOfOther(pid int) (string, error) {
+func rootOfOther(pid int, dir string) (string, error) {
 	status, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
 	if err != nil {
 		return "", err
@@ -89,5 +90,37 @@ func rootOfOther(pid int) (string, error) {
 	unix.SetfsgidRetGid(ids["Gid"])
 	defer unix.SetfsuidRetUid(0)
 	defer unix.SetfsgidRetGid(0)
-	return os.Readlink(fmt.Sprintf("/proc/%d/root", pid))
+	return rootOf(pid, dir)
+}
+
+// rootOf is the root of a process. One that is too deep for a path is dir where it
+// lies below that.
+func rootOf(pid int, dir string) (string, error) {
+	link := fmt.Sprintf("/proc/%d/root", pid)
+	root, err := os.Readlink(link)
+	if !errors.Is(err, unix.ENAMETOOLONG) {
+		return root, err
+	}
+	var top, last unix.Stat_t
+	if err := unix.Lstat(dir, &top); err != nil {
+		return "", err
+	}
+	at, err := unix.Open(link, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	for err == nil {
+		var st unix.Stat_t
+		unix.Fstat(at, &st) //nolint:errcheck // it is open
+		if found := st.Dev == top.Dev && st.Ino == top.Ino; found || st.Dev == last.Dev && st.Ino == last.Ino {
+			unix.Close(at)
+			if found {
+				return dir, nil
+			}
+			return "/", nil
+		}
+		last = st
+		var above int
+		above, err = unix.Openat(at, "..", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		unix.Close(at)
+		at = above
+	}
+	return "", err
 }

@@ -229,6 +229,9 @@ func (s *running) explain(spec runtime.Spec, devices bool) {
 	if s.lost.special > 0 {
 		note("%d sockets or devices could not be copied", s.lost.special)
 	}
+	if s.lost.deep > 0 {
+		note("%d files or folders are not inside: their path is too long", s.lost.deep)
+	}
 	var fs unix.Statfs_t
 	if unix.Statfs(s.root, &fs) == nil && fs.Flags&unix.ST_NOSUID != 0 {
 		note("%s is mounted with nosuid: set-user-ID programs have no effect", spec.Scratch)
@@ -248,7 +251,7 @@ func (s *running) finish(res *runtime.Result) error {
 		res.Changed, err = s.record.changes(ctx, s.root)
 	}
 	if err == nil && s.record.Upper != "" {
-		res.Changed, err = session.Changed(os.DirFS(filepath.Join(s.record.Upper, "upper")), s.record.Made)
+		res.Changed, err = keptChanges(s.record)
 	}
 	if err != nil {
 		bad := &runtime.Error{Op: "ending the session", Code: runtime.CodeEngine, Err: err,
@@ -257,6 +260,16 @@ func (s *running) finish(res *runtime.Result) error {
 	}
 	s.keep = false
 	return nil
+}
+
+// keptChanges counts what is in a kept upper folder by now.
+func keptChanges(r *record) (int, error) {
+	upper, err := os.OpenRoot(filepath.Join(r.Upper, "upper"))
+	if err != nil {
+		return 0, err
+	}
+	defer upper.Close()
+	return session.Changed(upper, r.Made)
 }
 
 // command starts the command and waits for its end, and for that of all it left.

@@ -18,7 +18,7 @@ import (
 // changed counts the files that the session made, changed or removed.
 func (s *running) changed(ctx context.Context) (int, error) {
 	if s.changes != nil {
-		return session.Changed(s.changes.FS(), s.made)
+		return session.Changed(s.changes, s.made)
 	}
 	n, err := s.compare(ctx)
 	if err != nil {

@@ -55,6 +55,7 @@ func Run(t *testing.T, engine runtime.Engine, options Options) {
 		{"other root", s.otherRoot},
 		{"kept upper", s.keptUpper},
 		{"at once", s.atOnce},
+		{"deep", s.deep},
 		{"stragglers", s.stragglers},
 		{"cancel", s.cancel},
 		{"signals", s.signals},

@@ -7,6 +7,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/stead-env/stead/runtime"
 )
 
@@ -60,7 +62,7 @@ func ownBelow(dir string, since time.Time) error {
 				return err
 			}
 		}
-		if d.IsDir() && (!ours(info) || info.Sys().(*syscall.Stat_t).Dev != device) {
+		if d.IsDir() && (len(p) > unix.PathMax || !ours(info) || info.Sys().(*syscall.Stat_t).Dev != device) {
 			return fs.SkipDir
 		}
 		return nil

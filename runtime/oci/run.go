@@ -86,7 +86,7 @@ func (e *Engine) Run(ctx context.Context, spec runtime.Spec, stdio runtime.Stdio
 	if err != nil {
 		return res, err
 	}
-	res.Changed, err = session.Changed(s.changes.FS(), s.made, append(slices.Clone(spec.Lower), spec.Root)...)
+	res.Changed, err = session.Changed(s.changes, s.made, append(slices.Clone(spec.Lower), spec.Root)...)
 	res.Notes = s.notes
 	return res, err
 }

@@ -3,9 +3,10 @@ package session
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
-	"syscall"
+	"path"
 
 	"golang.org/x/sys/unix"
 )
@@ -13,8 +14,9 @@ import (
 // Changed counts the files that a session made, changed or removed, by the upper
 // folder of its overlay and the lower ones, the topmost first: of a folder that was
 // removed or made anew, all files in it. The paths in made, which became mount points,
-// are not counted.
-func Changed(upper fs.FS, made []string, lower ...string) (int, error) {
+// are not counted. A folder that is too deep for a path counts as one file.
+func Changed(upper *os.Root, made []string, lower ...string) (int, error) {
+	wrap := func(err error) error { return fmt.Errorf("counting what the session changed: %w", err) }
 	c := counter{upper: upper, made: map[string]bool{}}
 	for _, p := range made {
 		c.made[p] = true
@@ -22,59 +24,122 @@ func Changed(upper fs.FS, made []string, lower ...string) (int, error) {
 	for _, dir := range lower {
 		root, err := os.OpenRoot(dir)
 		if err != nil {
-			return 0, fmt.Errorf("counting what the session changed: %w", err)
+			return 0, wrap(err)
 		}
 		defer root.Close()
 		c.lower = append(c.lower, root)
 	}
-	if err := fs.WalkDir(upper, ".", c.visit); err != nil {
-		return 0, fmt.Errorf("counting what the session changed: %w", err)
+	top, err := upper.Open(".")
+	if err != nil {
+		return 0, wrap(err)
 	}
+	if top, err = c.folder(top, ""); err != nil {
+		return 0, wrap(err)
+	}
+	top.Close()
 	return c.n, nil
 }
 
 type counter struct {
-	upper fs.FS
+	upper *os.Root
 	lower []*os.Root
 	made  map[string]bool
 	n     int
 }
 
-func (c *counter) visit(p string, d fs.DirEntry, err error) error {
-	switch {
-	case err != nil:
-		return err
-	case d.IsDir():
-		if p != "." && c.opaque(p) {
-			return c.below(p, true)
-		}
-		return nil
-	case c.made[p]:
-		return nil
-	case d.Type()&fs.ModeCharDevice != 0:
-		info, err := d.Info()
+// folder counts in the folder p, which is open. It holds one descriptor however deep
+// the folders in it go, and so comes back with another one for p.
+func (c *counter) folder(dir *os.File, p string) (*os.File, error) {
+	inner, err := c.files(dir, p)
+	for _, name := range inner {
 		if err != nil {
-			return err
+			break
 		}
-		if st, ok := info.Sys().(*syscall.Stat_t); ok && st.Rdev == 0 { // a whiteout
-			return c.below(p, false)
+		if place := path.Join(p, name); len(place) < unix.PathMax {
+			dir, err = c.inner(dir, name, place)
+		} else {
+			c.n++
 		}
 	}
-	c.n++
-	return nil
+	if err != nil {
+		dir.Close()
+		return nil, err
+	}
+	return dir, nil
+}
+
+// files counts the files in a folder, and returns the names of its folders.
+func (c *counter) files(dir *os.File, p string) (inner []string, err error) {
+	for {
+		names, err := dir.Readdirnames(512)
+		for _, name := range names {
+			var st unix.Stat_t
+			if err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+				return nil, fmt.Errorf("reading %s: %w", path.Join(p, name), err)
+			}
+			place := path.Join(p, name)
+			switch kind := st.Mode & unix.S_IFMT; {
+			case kind == unix.S_IFDIR:
+				inner = append(inner, name)
+			case c.made[place]:
+			case kind == unix.S_IFCHR && st.Rdev == 0: // a whiteout
+				if err := c.below(place, false); err != nil {
+					return nil, err
+				}
+			default:
+				c.n++
+			}
+		}
+		if err == io.EOF {
+			return inner, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// inner counts in a folder of dir, and takes the way back to dir.
+func (c *counter) inner(dir *os.File, name, p string) (*os.File, error) {
+	was, err := dir.Stat()
+	if err != nil {
+		return dir, err
+	}
+	sub, err := openIn(dir, name, p)
+	if err != nil {
+		return dir, err
+	}
+	dir.Close()
+	if opaque(sub) {
+		err = c.below(p, true)
+	}
+	if err != nil {
+		return sub, err
+	}
+	if sub, err = c.folder(sub, p); err != nil {
+		return nil, err
+	}
+	defer sub.Close()
+	back, err := openIn(sub, "..", path.Dir(p))
+	if err != nil {
+		return nil, err
+	}
+	if is, err := back.Stat(); err != nil || !os.SameFile(was, is) {
+		return back, errors.Join(err, fmt.Errorf("%s moved meanwhile", p))
+	}
+	return back, nil
+}
+
+func openIn(dir *os.File, name, p string) (*os.File, error) {
+	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, &os.PathError{Op: "open", Path: p, Err: err}
+	}
+	return os.NewFile(uintptr(fd), p), nil
 }
 
 // opaque reports whether a folder hides the lower one of its name.
-func (c *counter) opaque(p string) bool {
-	f, err := c.upper.Open(p)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	dir, ok := f.(*os.File)
-	if !ok {
-		return false
-	}
+func opaque(dir *os.File) bool {
 	for _, name := range []string{"trusted.overlay.opaque", "user.overlay.opaque"} {
 		value := make([]byte, 1)
 		if n, err := unix.Fgetxattr(int(dir.Fd()), name, value); err == nil && n == 1 && value[0] == 'y' {
@@ -96,7 +161,7 @@ func (c *counter) below(p string, again bool) error {
 				return err
 			}
 			if again {
-				_, err := fs.Lstat(c.upper, p)
+				_, err := c.upper.Lstat(p)
 				if err == nil {
 					return nil
 				}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -54,9 +55,53 @@ func TestChanged(t *testing.T) {
 		if err := unix.Unmount(filepath.Join(dir, "merged"), 0); err != nil {
 			t.Fatal(err)
 		}
-		n, err := Changed(os.DirFS(filepath.Join(dir, "upper")), []string{"run", "run/stead", "run/stead/point", "etc/mounted"}, filepath.Join(dir, "lower"))
+		upper, err := os.OpenRoot(filepath.Join(dir, "upper"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		n, err := Changed(upper, []string{"run", "run/stead", "run/stead/point", "etc/mounted"}, filepath.Join(dir, "lower"))
+		upper.Close()
 		if err != nil || n != test.want {
 			t.Errorf("%s: got %d %v, want %d", test.script, n, err, test.want)
 		}
+	}
+}
+
+// What is too deep for paths and descriptors is counted as far as paths go.
+func TestChangedDeep(t *testing.T) {
+	if dir := os.Getenv("CHANGED"); dir != "" {
+		upper, err := os.OpenRoot(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		// A file at the top and in each of 2048 folders with a path below 4096 bytes, and the
+		// next folder.
+		if n, err := Changed(upper, nil, t.TempDir()); err != nil || n != 2050 {
+			t.Errorf("got %d, %v", n, err)
+		}
+		return
+	}
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, err := unix.Open(dir, unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	for i := 0; i < 5000 && err == nil; i++ {
+		next := -1
+		err = errors.Join(unix.Mknodat(at, "f", unix.S_IFREG|0o600, 0), unix.Mkdirat(at, "d", 0o700))
+		if err == nil {
+			next, err = unix.Openat(at, "d", unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		}
+		unix.Close(at)
+		at = next
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(at)
+	cmd := exec.CommandContext(t.Context(), "sh", "-c", `ulimit -n 50 && exec "$@"`, "sh", os.Args[0], "-test.run=^TestChangedDeep$")
+	cmd.Env = append(os.Environ(), "CHANGED="+dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("%v\n%s", err, out)
 	}
 }
