@@ -45,6 +45,9 @@ func copySparse(in, out int, size int64) error {
 			return err
 		}
 		end, err := unix.Seek(in, start, unix.SEEK_HOLE)
+		if err == unix.ENXIO {
+			break // it became shorter
+		}
 		if err != nil {
 			return err
 		}

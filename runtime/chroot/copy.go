@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -105,8 +106,8 @@ func openDir(name string) (int, error) {
 func (c *copier) entry(ctx context.Context, src, dst int, from, name, at string, dev uint64) error {
 	var st unix.Stat_t
 	if err := unix.Fstatat(src, from, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		if err == unix.ENOENT && dev != 0 {
-			return nil // gone since its folder was read
+		if dev != 0 && gone(err) == errGone {
+			return nil
 		}
 		return fmt.Errorf("reading %s: %w", at, err)
 	}
@@ -126,18 +127,43 @@ func (c *copier) entry(ctx context.Context, src, dst int, from, name, at string,
 		if dev != 0 && dev != st.Dev && pseudo(src, from) {
 			return nil
 		}
-		return c.folder(ctx, src, dst, from, name, at, &st)
+		err = c.folder(ctx, src, dst, from, name, at, &st)
 	case unix.S_IFREG:
 		err = c.file(src, dst, from, name, at, &st)
 	case unix.S_IFLNK:
-		err = symlink(src, dst, from, name, &st)
+		err = c.symlink(src, dst, from, name, &st)
 	default:
 		err = c.special(src, dst, from, name, &st)
 	}
-	if err != nil {
+	if dev != 0 && errors.Is(err, errGone) {
+		c.record.forget(at)
+		return nil
+	}
+	if err != nil && kind != unix.S_IFDIR {
 		return fmt.Errorf("copying %s: %w", at, err)
 	}
-	return nil
+	return err
+}
+
+// errGone is what happens to an entry that is removed, replaced or made again after
+// its name was read: somebody works there. It is left out.
+var errGone = errors.New("it changes while it is copied")
+
+// gone is errGone for errors that tell of that, and else err.
+func gone(err error) error {
+	switch err {
+	case unix.ENOENT, unix.ENOTDIR, unix.ELOOP, unix.EINVAL:
+		return errGone
+	}
+	return err
+}
+
+// twice is errGone where a name is there already, because it was read twice.
+func (c *copier) twice(err error) error {
+	if err == unix.EEXIST && !c.layer {
+		return errGone
+	}
+	return err
 }
 
 // makeWay removes what a layer replaces: all but a folder below a folder.
@@ -164,22 +190,23 @@ func pseudo(dir int, name string) bool {
 		return false
 	}
 	defer unix.Close(fd)
-	var fs unix.Statfs_t
-	if unix.Fstatfs(fd, &fs) != nil {
+	var st unix.Statfs_t
+	if unix.Fstatfs(fd, &st) != nil {
 		return false
 	}
 	return slices.Contains([]int64{unix.PROC_SUPER_MAGIC, unix.SYSFS_MAGIC, unix.CGROUP_SUPER_MAGIC,
-		unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC, unix.DEBUGFS_MAGIC, unix.SECURITYFS_MAGIC}, int64(fs.Type))
+		unix.CGROUP2_SUPER_MAGIC, unix.DEVPTS_SUPER_MAGIC, unix.DEBUGFS_MAGIC, unix.SECURITYFS_MAGIC}, int64(st.Type))
 }
 
 // folder copies a folder, on a goroutine of its own where one is free.
 func (c *copier) folder(ctx context.Context, src, dst int, from, name, at string, st *unix.Stat_t) error {
-	if err := unix.Mkdirat(dst, name, 0o700); err != nil && (err != unix.EEXIST || !c.layer) {
-		return fmt.Errorf("making %s: %w", at, err)
-	}
 	in, err := unix.Openat(src, from, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return fmt.Errorf("reading %s: %w", at, err)
+		return fmt.Errorf("reading %s: %w", at, gone(err))
+	}
+	if err := unix.Mkdirat(dst, name, 0o700); err != nil && (err != unix.EEXIST || !c.layer) {
+		unix.Close(in)
+		return fmt.Errorf("making %s: %w", at, c.twice(err))
 	}
 	out, err := unix.Openat(dst, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -225,7 +252,7 @@ func (c *copier) fill(ctx context.Context, dir *os.File, out int, at string, st 
 				return err
 			}
 		}
-		if err == io.EOF {
+		if err == io.EOF || errors.Is(err, unix.ENOENT) { // of a folder that has been removed
 			break
 		}
 		if err != nil {
@@ -281,12 +308,12 @@ func (c *copier) file(src, dst int, from, name, at string, st *unix.Stat_t) erro
 	}
 	in, err := unix.Openat(src, from, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return err
+		return gone(err)
 	}
 	defer unix.Close(in)
 	out, err := unix.Openat(dst, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
 	if err != nil {
-		return err
+		return c.twice(err)
 	}
 	defer unix.Close(out)
 	if err := copyContent(in, out, st, &c.noClone); err != nil {
@@ -301,7 +328,11 @@ func (c *copier) file(src, dst int, from, name, at string, st *unix.Stat_t) erro
 // link makes the further names of files, when all first ones are there.
 func (c *copier) link() error {
 	for _, l := range c.names {
-		if err := os.Link(filepath.Join(c.to, l.first), filepath.Join(c.to, l.name)); err != nil {
+		switch err := os.Link(filepath.Join(c.to, l.first), filepath.Join(c.to, l.name)); {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrExist):
+			c.record.forget(l.name) // the first one vanished, or this name was read twice
+			continue
+		case err != nil:
 			return err
 		}
 		if err := times(unix.AT_FDCWD, filepath.Join(c.to, path.Dir(l.name)), &l.parent); err != nil {
@@ -311,14 +342,14 @@ func (c *copier) link() error {
 	return nil
 }
 
-func symlink(src, dst int, from, name string, st *unix.Stat_t) error {
+func (c *copier) symlink(src, dst int, from, name string, st *unix.Stat_t) error {
 	buf := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(src, from, buf)
 	if err != nil {
-		return err
+		return gone(err)
 	}
 	if err := unix.Symlinkat(string(buf[:n]), dst, name); err != nil {
-		return err
+		return c.twice(err)
 	}
 	if err := unix.Fchownat(dst, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err
@@ -331,7 +362,7 @@ func symlink(src, dst int, from, name string, st *unix.Stat_t) error {
 func (c *copier) special(src, dst int, from, name string, st *unix.Stat_t) error {
 	var err error
 	if st.Mode&unix.S_IFMT == unix.S_IFSOCK {
-		err = unix.Linkat(src, from, dst, name, 0)
+		err = gone(unix.Linkat(src, from, dst, name, 0))
 	} else if err = unix.Mknodat(dst, name, st.Mode, int(st.Rdev)); err == nil {
 		err = errors.Join(unix.Fchownat(dst, name, int(st.Uid), int(st.Gid), unix.AT_SYMLINK_NOFOLLOW),
 			unix.Fchmodat(dst, name, st.Mode&0o7777, 0), times(dst, name, st))
@@ -342,7 +373,7 @@ func (c *copier) special(src, dst int, from, name string, st *unix.Stat_t) error
 		c.mu.Unlock()
 		return nil
 	}
-	return err
+	return c.twice(err)
 }
 
 // attributes gives out the owner, extended attributes and mode of in, in this

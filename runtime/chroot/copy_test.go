@@ -2,8 +2,11 @@ package chroot
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -125,5 +128,51 @@ func TestLayers(t *testing.T) {
 	}
 	if list, err := names(layers{upper, base}.dirs("opaque")); err != nil || len(list) != 1 {
 		t.Errorf("in the opaque folder there are %v, %v", list, err)
+	}
+}
+
+// A folder in which somebody works is copied as far as it stays.
+func TestCopyChanging(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("giving away files takes root")
+	}
+	from := t.TempDir()
+	kept := filepath.Join(from, "kept", "file")
+	if err := errors.Join(os.Mkdir(filepath.Dir(kept), 0o755), os.WriteFile(kept, []byte("kept"), 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	var workers sync.WaitGroup
+	for i := range 4 {
+		workers.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				dir := filepath.Join(from, fmt.Sprintf("dir%d", (i+n)%6))
+				os.MkdirAll(filepath.Join(dir, "a", "b"), 0o755)
+				os.WriteFile(filepath.Join(dir, "a", "file"), bytes.Repeat([]byte("x"), 100), 0o644)
+				os.Link(filepath.Join(dir, "a", "file"), filepath.Join(dir, "linked"))
+				os.Symlink("a", filepath.Join(dir, "b"))
+				if n%3 == 0 {
+					os.Rename(dir, filepath.Join(from, fmt.Sprintf("dir%d", n%6)))
+				}
+				os.RemoveAll(dir)
+				os.WriteFile(dir, nil, 0o644)
+				os.Remove(dir)
+			}
+		})
+	}
+	defer func() { close(stop); workers.Wait() }()
+	for range 300 {
+		to := filepath.Join(t.TempDir(), "to")
+		if _, err := (&copier{to: to, record: newRecord(), base: true}).tree(t.Context(), from, ""); err != nil {
+			t.Fatal(err)
+		}
+		if data, err := os.ReadFile(filepath.Join(to, "kept", "file")); string(data) != "kept" {
+			t.Fatalf("%q, %v", data, err)
+		}
 	}
 }

@@ -71,6 +71,15 @@ func (r *record) setBase(at string, st *unix.Stat_t) {
 	r.mu.Unlock()
 }
 
+// forget takes back setBase: what somebody else is changing isn't the session's to
+// remove or to replace.
+func (r *record) forget(at string) {
+	key := hashOf([]byte(at))
+	r.mu.Lock()
+	delete(r.base, key)
+	r.mu.Unlock()
+}
+
 func (r *record) setDir(at string, ino uint64) {
 	key := hashOf([]byte(at))
 	r.mu.Lock()
