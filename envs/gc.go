@@ -250,7 +250,11 @@ func (c *collector) each(ctx context.Context, dir string, fn func(name string) e
 
 // Hold keeps GC from a root while a session stands on it.
 func Hold(root *Root) (release func(), err error) {
-	d, err := os.Open(filepath.Dir(root.Path))
+	return holdFolder(filepath.Dir(root.Path), "the root of "+root.Release.String())
+}
+
+func holdFolder(dir, what string) (release func(), err error) {
+	d, err := os.Open(dir)
 	if err == nil {
 		err = unix.Flock(int(d.Fd()), unix.LOCK_SH|unix.LOCK_NB)
 		if err != nil {
@@ -258,7 +262,7 @@ func Hold(root *Root) (release func(), err error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("holding the root of %s: %w", root.Release, err)
+		return nil, fmt.Errorf("holding %s: %w", what, err)
 	}
 	return func() { d.Close() }, nil
 }

@@ -89,6 +89,7 @@ func Pull(ctx context.Context, cfg Config, rel Release) (*Root, error) {
 type puller struct {
 	cfg  Config
 	lock *lock.Lock
+	who  string // has what no archive has; "" for whoever took the snapshot
 }
 
 // packages are those that the root filesystem is made of.
@@ -153,6 +154,7 @@ type MissingBlobError struct {
 	What   string
 	Digest digest.Digest
 	Remote string
+	who    string // has it; "" for whoever took the snapshot
 }
 
 func (e *MissingBlobError) Error() string {
@@ -161,14 +163,14 @@ func (e *MissingBlobError) Error() string {
 
 // Hint says how to go on.
 func (e *MissingBlobError) Hint() string {
-	return "whoever took the snapshot has it: stead push there, then update the fleet here"
+	return cmp.Or(e.who, "whoever took the snapshot") + " has it: stead push there, then update the fleet here"
 }
 
 func (p *puller) fromRemote(ctx context.Context, remote store.Folder, d digest.Digest, what string) error {
 	err := remote.Fetch(ctx, p.cfg.Store, d)
 	var missing *store.MissingError
 	if errors.As(err, &missing) {
-		return &MissingBlobError{What: what, Digest: d, Remote: remote.Dir}
+		return &MissingBlobError{What: what, Digest: d, Remote: remote.Dir, who: p.who}
 	}
 	if err != nil {
 		err = fmt.Errorf("%s: %w", what, err)

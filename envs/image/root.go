@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,14 +17,16 @@ import (
 	"github.com/stead-env/stead/snapshot"
 )
 
-// RootfsError says that a lock didn't lead to the root filesystem that it names.
+// RootfsError says that a lock didn't lead to the root filesystem, or the layer above
+// one, that it names.
 type RootfsError struct {
+	What      string // "" for the root filesystem
 	Want, Got string
 	Path      string // the first path that differs; "" where the other side isn't known
 }
 
 func (e *RootfsError) Error() string {
-	s := fmt.Sprintf("the root filesystem came out as %s instead of %s", e.Got, e.Want)
+	s := fmt.Sprintf("%s came out as %s instead of %s", cmp.Or(e.What, "the root filesystem"), e.Got, e.Want)
 	if e.Path != "" {
 		s += fmt.Sprintf("; the first path that differs is %q", "/"+e.Path)
 	}

@@ -14,12 +14,13 @@ import (
 
 // The kinds of items that are folders.
 const (
-	Trees = "trees"
-	Roots = "roots"
+	Trees  = "trees"
+	Roots  = "roots"
+	Layers = "layers"
 )
 
-// Item is a finished folder of the store: an unpacked package or a root
-// filesystem. It is never changed.
+// Item is a finished folder of the store: an unpacked package, a root filesystem or a
+// layer of tools above one. It is never changed.
 type Item struct{ Dir string }
 
 // ManifestPath is where the item's manifest lies.

@@ -27,13 +27,14 @@ import (
 //	blobs/sha256/HEX[.zst]   package files, deltas, indexes
 //	trees/NAME/              one unpacked package: manifest, root/
 //	roots/NAME/              one root filesystem: manifest, root/
+//	layers/NAME/             tools for one root: manifest, root/, and what they are
 //	kept/NAME/               a named session and what it changed, which nothing can make again
 //	sole/                    names of the blobs that no archive and no remote is known to hold
 //	cache/                   what saves reading something twice; never trusted alone
 //	locks/                   one file for each item that is being made
 //	work/                    what is being made; a killed process leaves only this
 //
-// Trees and roots that an ordinary user made have the name of their id mapping as a
+// Trees, roots and layers that an ordinary user made have the name of their id mapping as a
 // suffix.
 type Store struct {
 	dir    string
@@ -96,7 +97,7 @@ func Open(dir string) (*Store, error) {
 	if s.owners, err = ReadOwners(); err != nil {
 		return nil, fmt.Errorf("opening store %s: %w", dir, err)
 	}
-	for _, sub := range []string{"blobs/sha256", "trees", "roots", "cache", "locks", "sole", "work"} {
+	for _, sub := range []string{"blobs/sha256", "trees", "roots", "layers", "cache", "locks", "sole", "work"} {
 		if err := os.MkdirAll(s.path(sub), 0o700); err != nil {
 			return nil, fmt.Errorf("opening store: %w", err)
 		}
