@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -24,6 +25,7 @@ type BuildOptions struct {
 	AtOnce    int      // targets built at once; 0 for one
 	Output    io.Writer
 	User      UserConfig
+	Builder   Builder // as provenance names it
 }
 
 // Built is a target that was built.
@@ -152,6 +154,7 @@ func BuildOne(ctx context.Context, cfg Config, engine runtime.Engine, p *Project
 		return nil, err
 	}
 	defer release()
+	started, source := time.Now(), ReadSource(ctx, p.Dir)
 	if _, err := view.Sync(ctx, p.Dir, cfg.Progress); err != nil {
 		return nil, err
 	}
@@ -165,14 +168,23 @@ func BuildOne(ctx context.Context, cfg Config, engine runtime.Engine, p *Project
 	if opts.Output != nil {
 		run.out = &both{log, opts.Output}
 	}
-	list := Artifacts{Target: rel.Target, Release: rel.Number, Lock: root.Identity, Revision: revision(ctx, p.Dir),
+	list := Artifacts{Target: rel.Target, Release: rel.Number, Lock: root.Identity, Revision: source.Commit, Dirty: source.Dirty,
 		Artifacts: []Artifact{}}
 	run.settings.Variables["STEAD_REVISION"] = list.Revision
 	if err := run.commands(ctx, build); err != nil {
 		return nil, err
 	}
 	b = &Built{Dir: filepath.Join(p.Dir, "dist", rel.Target), Log: log.Name()}
-	b.Artifacts, err = run.artifacts(ctx, list, build.Artifacts, len(opts.Command) > 0)
+	evidence := func(artifacts []Artifact) ([]Evidence, error) {
+		f, err := readFacts(root, nil, nil)
+		if err != nil {
+			return nil, err
+		}
+		f.Project, f.Source, f.Build, f.Settings = p.Dir, source, build, buildSettings(p, rel.Target, opts.User)
+		f.Engine, f.Builder, f.Started, f.Finished = engine.Name(), opts.Builder, started, time.Now()
+		return f.evidence(artifacts)
+	}
+	b.Artifacts, err = run.artifacts(ctx, list, build.Artifacts, len(opts.Command) > 0, evidence)
 	if err != nil {
 		return nil, err
 	}
@@ -181,7 +193,8 @@ func BuildOne(ctx context.Context, cfg Config, engine runtime.Engine, p *Project
 
 // artifacts brings what the patterns match from the view to dist/. A command of the
 // user's own may make none of it.
-func (b *builder) artifacts(ctx context.Context, list Artifacts, patterns []string, own bool) (Artifacts, error) {
+func (b *builder) artifacts(ctx context.Context, list Artifacts, patterns []string, own bool,
+	evidence func([]Artifact) ([]Evidence, error)) (Artifacts, error) {
 	dir, err := os.OpenRoot(b.view.Dir)
 	if err != nil {
 		return list, fmt.Errorf("building for %s: %w", list.Target, err)
@@ -197,7 +210,7 @@ func (b *builder) artifacts(ctx context.Context, list Artifacts, patterns []stri
 	if err != nil {
 		return list, err
 	}
-	return bring(ctx, dir, b.project.Dir, list, found)
+	return bring(ctx, dir, b.project.Dir, list, found, evidence)
 }
 
 // builder runs the commands of one build.

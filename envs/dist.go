@@ -36,11 +36,16 @@ type Artifacts struct {
 	Release   int           `json:"release"`
 	Lock      digest.Digest `json:"lock"` // identity
 	Revision  string        `json:"revision,omitempty"`
+	Dirty     bool          `json:"dirty,omitempty"` // the sources weren't that revision
 	Artifacts []Artifact    `json:"artifacts"`
+	Evidence  []Evidence    `json:"evidence,omitempty"` // the files that tell of the build
 }
 
 // artifactsFile is the list beside the artifacts.
 const artifactsFile = "artifacts.json"
+
+// ownFiles are the names in dist/TARGET that no artifact can have.
+var ownFiles = []string{artifactsFile, statementFile, predicateFile, contentsFile}
 
 // ArtifactError says that a pattern of stead.toml brings nothing, or nothing that
 // may be taken.
@@ -67,8 +72,8 @@ func collect(ctx context.Context, view *os.Root, target string, patterns []strin
 		base, _ := doublestar.SplitPattern(clean)
 		matched := 0
 		add := func(dest, source string) error {
-			if dest == artifactsFile {
-				return bad("brings a file by the name of " + artifactsFile)
+			if first, _, _ := strings.Cut(dest, "/"); slices.Contains(ownFiles, first) {
+				return bad("brings a file by the name of " + first + ", which stead writes itself")
 			}
 			if other, ok := found[dest]; ok && other != source {
 				return bad(fmt.Sprintf("brings %s to where %s goes too", source, other))
@@ -135,8 +140,10 @@ func matches(pattern, p string) bool {
 }
 
 // bring copies artifacts out of a view to dist/TARGET of the project and takes the
-// place of what was there: the folder is whole, before and after.
-func bring(ctx context.Context, view *os.Root, projectDir string, list Artifacts, found map[string]string) (Artifacts, error) {
+// place of what was there: the folder is whole, before and after. evidence makes the
+// files that tell of the build.
+func bring(ctx context.Context, view *os.Root, projectDir string, list Artifacts, found map[string]string,
+	evidence func([]Artifact) ([]Evidence, error)) (Artifacts, error) {
 	wrap := func(err error) error { return fmt.Errorf("bringing artifacts to dist/%s: %w", list.Target, err) }
 	project, err := os.OpenRoot(projectDir)
 	if err != nil {
@@ -169,13 +176,18 @@ func bring(ctx context.Context, view *os.Root, projectDir string, list Artifacts
 		a.Path, a.Source = dest, found[dest]
 		list.Artifacts = append(list.Artifacts, a)
 	}
+	if list.Evidence, err = evidence(list.Artifacts); err != nil {
+		return list, wrap(err)
+	}
 	text, err := json.MarshalIndent(list, "", "  ")
 	if err != nil {
 		return list, wrap(err)
 	}
-	name := path.Join(next, artifactsFile)
-	if err := errors.Join(project.WriteFile(name, append(text, '\n'), 0o644), owner.take(project, name)); err != nil {
-		return list, wrap(err)
+	for _, e := range append(list.Evidence, Evidence{Path: artifactsFile, data: append(text, '\n')}) {
+		name := path.Join(next, e.Path)
+		if err := errors.Join(project.WriteFile(name, e.data, 0o644), owner.take(project, name)); err != nil {
+			return list, wrap(err)
+		}
 	}
 	if err := project.Rename(final, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return list, wrap(err)

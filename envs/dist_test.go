@@ -54,6 +54,8 @@ func TestCollect(t *testing.T) {
 	}
 }
 
+func noEvidence([]Artifact) ([]Evidence, error) { return nil, nil }
+
 func TestCollectNothing(t *testing.T) {
 	files := map[string]string{"build/app": "1", "b/app": "2", "build/artifacts.json": "3", "empty/": "",
 		"out@": "/etc/passwd", "up@": "../../..", "via/passwd@": "../out"}
@@ -105,7 +107,7 @@ func TestBring(t *testing.T) {
 	tree(t, project, map[string]string{"dist/acme/stale": "old", "dist/globex/app": "other", "dist/.acme.new/half": "killed"})
 	found := map[string]string{"app": "build/app", "deep/b.so": "build/deep/b.so"}
 	for range 2 {
-		list, err := bring(t.Context(), view, project, Artifacts{Target: "acme", Release: 3}, found)
+		list, err := bring(t.Context(), view, project, Artifacts{Target: "acme", Release: 3}, found, noEvidence)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -140,7 +142,7 @@ func TestBringThroughLink(t *testing.T) {
 	}
 	defer view.Close()
 	tree(t, project, map[string]string{"dist@": outside})
-	if _, err := bring(t.Context(), view, project, Artifacts{Target: "acme"}, map[string]string{"app": "app"}); err == nil {
+	if _, err := bring(t.Context(), view, project, Artifacts{Target: "acme"}, map[string]string{"app": "app"}, noEvidence); err == nil {
 		t.Error("dist led out of the project, and nothing was said")
 	}
 	equal(t, filesIn(t, outside), map[string]string{})

@@ -3,11 +3,7 @@ package envs
 import (
 	"bytes"
 	"context"
-	"errors"
-	"io/fs"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 )
 
@@ -35,16 +31,4 @@ func gitOutput(ctx context.Context, dir string, args ...string) ([]byte, error) 
 	cmd := exec.CommandContext(ctx, "git", args...)
 	cmd.Dir = dir
 	return cmd.Output()
-}
-
-// revision is the commit that the project is at; "" where there is none.
-func revision(ctx context.Context, dir string) string {
-	if _, err := os.Lstat(filepath.Join(dir, ".git")); errors.Is(err, fs.ErrNotExist) {
-		return ""
-	}
-	out, err := gitOutput(ctx, dir, "rev-parse", "--verify", "--quiet", "HEAD")
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(out))
 }

@@ -63,7 +63,7 @@ func runBuild(ctx context.Context, g *globals, f buildFlags, args, command []str
 		return err
 	}
 	g.sweep(ctx, engine, envs.ScratchDir(w.config.Store))
-	opts := envs.BuildOptions{Command: command, KeepGoing: f.keepGoing, AtOnce: f.jobs, User: w.user}
+	opts := envs.BuildOptions{Command: command, KeepGoing: f.keepGoing, AtOnce: f.jobs, User: w.user, Builder: envs.ReadBuilder(thisVersion())}
 	if !f.quiet {
 		opts.Output = &aside{w.meter, g.stderr}
 	}
