@@ -154,7 +154,8 @@ func BuildOne(ctx context.Context, cfg Config, engine runtime.Engine, p *Project
 		return nil, err
 	}
 	defer release()
-	started, source := time.Now(), ReadSource(ctx, p.Dir)
+	facts := buildFacts{Project: p.Dir, Source: ReadSource(ctx, p.Dir), Build: build, Settings: buildSettings(p, rel.Target, opts.User),
+		Engine: engine.Name(), Builder: opts.Builder, Started: time.Now()}
 	if _, err := view.Sync(ctx, p.Dir, cfg.Progress); err != nil {
 		return nil, err
 	}
@@ -168,23 +169,14 @@ func BuildOne(ctx context.Context, cfg Config, engine runtime.Engine, p *Project
 	if opts.Output != nil {
 		run.out = &both{log, opts.Output}
 	}
-	list := Artifacts{Target: rel.Target, Release: rel.Number, Lock: root.Identity, Revision: source.Commit, Dirty: source.Dirty,
+	list := Artifacts{Target: rel.Target, Release: rel.Number, Lock: root.Identity, Revision: facts.Source.Commit, Dirty: facts.Source.Dirty,
 		Artifacts: []Artifact{}}
 	run.settings.Variables["STEAD_REVISION"] = list.Revision
 	if err := run.commands(ctx, build); err != nil {
 		return nil, err
 	}
 	b = &Built{Dir: filepath.Join(p.Dir, "dist", rel.Target), Log: log.Name()}
-	evidence := func(artifacts []Artifact) ([]Evidence, error) {
-		f, err := readFacts(root, nil, nil)
-		if err != nil {
-			return nil, err
-		}
-		f.Project, f.Source, f.Build, f.Settings = p.Dir, source, build, buildSettings(p, rel.Target, opts.User)
-		f.Engine, f.Builder, f.Started, f.Finished = engine.Name(), opts.Builder, started, time.Now()
-		return f.evidence(artifacts)
-	}
-	b.Artifacts, err = run.artifacts(ctx, list, build.Artifacts, len(opts.Command) > 0, evidence)
+	b.Artifacts, err = run.artifacts(ctx, list, build.Artifacts, len(opts.Command) > 0, facts.tell(root, nil, nil))
 	if err != nil {
 		return nil, err
 	}

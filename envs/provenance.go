@@ -167,24 +167,35 @@ type runMetadata struct {
 	FinishedOn   time.Time `json:"finishedOn"`
 }
 
-// readFacts reads what evidence says of an env: a root, and the tools over it, where
-// there are any.
-func readFacts(root *Root, tools *Tools, over *ToolsLayer) (*buildFacts, error) {
+// tell returns what makes the files that tell of a build, once it is done, in a root and
+// with the tools over it, where there are any.
+func (f buildFacts) tell(root *Root, tools *Tools, over *ToolsLayer) func([]Artifact) ([]Evidence, error) {
+	return func(artifacts []Artifact) ([]Evidence, error) {
+		f.Finished = time.Now()
+		if err := f.read(root, tools, over); err != nil {
+			return nil, err
+		}
+		return f.evidence(artifacts)
+	}
+}
+
+// read reads what an env is made of.
+func (f *buildFacts) read(root *Root, tools *Tools, over *ToolsLayer) error {
 	text, err := root.Release.Text()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	l, err := lock.Read(text)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", root.Release.Path, err)
+		return fmt.Errorf("%s: %w", root.Release.Path, err)
 	}
-	f := &buildFacts{Release: root.Release, Identity: root.Identity, Lock: l, LockFile: digest.FromBytes(text), Licenses: licenses{}}
+	f.Release, f.Identity, f.Lock, f.LockFile, f.Licenses = root.Release, root.Identity, l, digest.FromBytes(text), licenses{}
 	f.Licenses.read(layerBase, root.Path, l.Packages)
 	if tools != nil && over != nil {
 		f.Tools = tools
 		f.Licenses.read(layerTools, over.Path, tools.Packages)
 	}
-	return f, nil
+	return nil
 }
 
 // evidence makes the files that tell of a build. The list of the env is the same for
