@@ -5,34 +5,65 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"path"
-	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stead-env/stead/runtime"
+	"github.com/stead-env/stead/snapshot"
 )
 
-// BuildOptions are what a person can choose about a build.
+// BuildOptions are what a person can choose about builds.
 type BuildOptions struct {
 	Command   []string // instead of stead.toml's; artifacts are brought if all are there
 	KeepGoing bool     // build the other targets when one fails
-	AtOnce    int      // targets built at once; 0 for one
+	Jobs      int      // commands that all builds run at once; 0 for what this machine has
+	AtOnce    int      // targets built at once; 0 for what this machine has
+	Clean     Clean    // what is removed before
 	Output    io.Writer
+	Events    func(BuildEvent) // may be called from several goroutines at once
 	User      UserConfig
 	Builder   Builder // as provenance names it
 }
 
-// Built is a target that was built.
+// Built is what became of one target.
 type Built struct {
 	Artifacts
-	Dir string `json:"dir"` // dist/TARGET, absolute
-	Log string `json:"log"` // what the commands wrote
+	Dir     string  `json:"dir,omitempty"` // dist/TARGET, absolute; "" where it wasn't built
+	Log     string  `json:"log,omitempty"` // what the commands wrote
+	Seconds float64 `json:"seconds"`
+	Error   string  `json:"error,omitempty"` // why it wasn't built
+
+	err error
+}
+
+// Phase is what is done for a target.
+type Phase string
+
+// The phases of a build. Of the last three one is the end.
+const (
+	PhaseWaiting    Phase = "waiting"
+	PhasePreparing  Phase = "preparing"  // the env is fetched and made
+	PhaseSyncing    Phase = "syncing"    // the view is brought up to date
+	PhaseFetching   Phase = "fetching"   // stead.toml's fetch
+	PhaseBuilding   Phase = "building"   // its command
+	PhaseCollecting Phase = "collecting" // artifacts are brought to dist/
+	PhaseBuilt      Phase = "built"
+	PhaseFailed     Phase = "failed"
+	PhaseStopped    Phase = "stopped" // because of another one, or of the user
+)
+
+// BuildEvent tells how the build of one target goes on.
+type BuildEvent struct {
+	Target string
+	Phase  Phase
+	Text   string // the command that begins, or the last line that it wrote
+	Begins bool   // Phase does
+	Built  *Built // at the end
+	Err    error  // why it failed
 }
 
 // BuildError says that a build's own command failed.
@@ -46,6 +77,11 @@ type BuildError struct {
 func (e *BuildError) Error() string {
 	return fmt.Sprintf("building for %s: %s ended with exit code %d; its output is in %s",
 		e.Target, commandText(e.Command), e.Code, e.Log)
+}
+
+// Hint says how to look at what it left, as the build sees it.
+func (e *BuildError) Hint() string {
+	return "stead enter --view " + e.Target
 }
 
 // commandText is a command for people, quoted where a word needs it.
@@ -87,216 +123,125 @@ func (e *ToolsError) Hint() string {
 	return "where the host has a compiler of its own, leave tools out of stead.toml"
 }
 
-// BuildAll builds the project for each release. The error joins those of all that
-// failed.
+// builds are the builds of one command.
+type builds struct {
+	cfg     Config
+	engine  runtime.Engine
+	project *Project
+	opts    BuildOptions
+	jobs    *jobs
+}
+
+// BuildAll builds the project for each release, as many at once as this machine can
+// take. It tells of each; the error joins those of all that failed.
 func BuildAll(ctx context.Context, cfg Config, engine runtime.Engine, p *Project, releases []Release, opts BuildOptions) ([]Built, error) {
-	results := make([]*Built, len(releases))
-	failed := make([]error, len(releases))
-	g, gctx := errgroup.WithContext(ctx)
-	g.SetLimit(max(opts.AtOnce, 1))
-	if len(releases) > 1 && opts.AtOnce > 1 {
-		opts.Output = nil // what two say at once nobody can read: the logs have it
+	if len(releases) == 0 {
+		return nil, nil
 	}
+	c := capacity(len(releases), opts.Jobs, opts.AtOnce)
+	if c.Note != "" {
+		cfg.Progress.Note("building", c.Note)
+	}
+	jobs, err := newJobs(cfg.Store, c)
+	if err != nil {
+		return nil, err
+	}
+	defer jobs.close()
+	b := &builds{cfg: cfg, engine: engine, project: p, opts: opts, jobs: jobs}
+	if len(releases) > 1 {
+		b.opts.Output = nil // what two say at once nobody can read: the logs have it
+	}
+	list := make([]Built, len(releases))
 	for i, rel := range releases {
+		list[i].Target, list[i].Release = rel.Target, rel.Number
+		list[i].Artifacts.Artifacts = []Artifact{}
+		b.tell(BuildEvent{Target: rel.Target, Phase: PhaseWaiting, Begins: true})
+	}
+	err = b.each(ctx, c.Builds, releases, list)
+	if interrupted := ctx.Err(); interrupted != nil {
+		return list, interrupted
+	}
+	return list, err
+}
+
+// each builds all releases; a build that ends, and after which no other begins, leaves
+// its job to those that go on.
+func (b *builds) each(ctx context.Context, atOnce int, releases []Release, list []Built) error {
+	gctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var mu sync.Mutex
+	next := 0
+	take := func() (i int, more bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		i = next
+		next++
+		return i, i < len(releases)
+	}
+	var g errgroup.Group
+	for range atOnce {
 		g.Go(func() error {
-			if gctx.Err() != nil {
-				return nil // another target failed, and told why
+			for i, more := take(); more; i, more = take() {
+				b.one(gctx, releases[i], &list[i])
+				if list[i].err != nil && !b.opts.KeepGoing {
+					stop()
+				}
 			}
-			if results[i], failed[i] = BuildOne(gctx, cfg, engine, p, rel, opts); failed[i] != nil && !opts.KeepGoing {
-				return failed[i]
-			}
-			return nil
+			return b.jobs.give(1)
 		})
 	}
-	first := g.Wait()
-	var built []Built
-	for _, r := range results {
-		if r != nil {
-			built = append(built, *r)
+	failed := []error{g.Wait()}
+	for i := range list {
+		if err := list[i].err; err != nil && !errors.Is(err, context.Canceled) {
+			failed = append(failed, err)
 		}
 	}
-	if err := ctx.Err(); err != nil {
-		return built, err
-	}
-	if !opts.KeepGoing {
-		return built, first
-	}
-	return built, errors.Join(failed...)
+	return errors.Join(failed...)
 }
 
-// BuildOne builds the project for one release, in the target's view of it, and
-// brings the artifacts to dist/TARGET.
-func BuildOne(ctx context.Context, cfg Config, engine runtime.Engine, p *Project, rel Release, opts BuildOptions) (b *Built, err error) {
-	build, tools, _ := p.Config.For(rel.Target)
-	if len(opts.Command) > 0 {
-		build.Command = opts.Command
+// one builds one target, and tells how it ended.
+func (b *builds) one(ctx context.Context, rel Release, built *Built) {
+	begun := time.Now()
+	err := ctx.Err()
+	if err == nil {
+		err = b.build(ctx, rel, built)
 	}
-	if len(build.Command) == 0 {
-		return nil, &NothingToBuildError{rel.Target, p.Dir}
+	if err != nil && ctx.Err() != nil {
+		err = ctx.Err()
 	}
-	if len(tools) > 0 {
-		return nil, &ToolsError{rel.Target, tools}
+	built.Seconds, built.err = time.Since(begun).Seconds(), err
+	end := BuildEvent{Target: rel.Target, Phase: PhaseBuilt, Begins: true, Built: built, Err: err}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		end.Phase, built.Error = PhaseStopped, "stopped before its end"
+	case err != nil:
+		end.Phase, built.Error = PhaseFailed, err.Error()
 	}
-	if err := CheckRuns(rel); err != nil {
-		return nil, err
-	}
-	root, err := Pull(ctx, cfg, rel)
-	if err != nil {
-		return nil, err
-	}
-	letGo, err := Hold(root)
-	if err != nil {
-		return nil, err
-	}
-	defer letGo()
-	view, release, err := OpenView(ctx, cfg.Store, p.Dir, rel.Target)
-	if err != nil {
-		return nil, err
-	}
-	defer release()
-	facts := buildFacts{Project: p.Dir, Source: ReadSource(ctx, p.Dir), Build: build, Settings: buildSettings(p, rel.Target, opts.User),
-		Engine: engine.Name(), Builder: opts.Builder, Started: time.Now()}
-	if _, err := view.Sync(ctx, p.Dir, cfg.Progress); err != nil {
-		return nil, err
-	}
-	log, err := os.Create(filepath.Join(filepath.Dir(view.Dir), "build.log"))
-	if err != nil {
-		return nil, fmt.Errorf("building for %s: %w", rel.Target, err)
-	}
-	defer func() { err = errors.Join(err, log.Close()) }()
-	run := builder{cfg: cfg, engine: engine, project: p, view: view, settings: buildSettings(p, rel.Target, opts.User), agent: opts.User.SSHAgent,
-		made: Made{Release: rel, Root: root.Path, Identity: root.Identity, Host: root.Header.Host, Header: root.Header}, log: log, out: log}
-	if opts.Output != nil {
-		run.out = &both{log, opts.Output}
-	}
-	list := Artifacts{Target: rel.Target, Release: rel.Number, Lock: root.Identity, Revision: facts.Source.Commit, Dirty: facts.Source.Dirty,
-		Artifacts: []Artifact{}}
-	run.settings.Variables["STEAD_REVISION"] = list.Revision
-	if err := run.commands(ctx, build); err != nil {
-		return nil, err
-	}
-	b = &Built{Dir: filepath.Join(p.Dir, "dist", rel.Target), Log: log.Name()}
-	b.Artifacts, err = run.artifacts(ctx, list, build.Artifacts, len(opts.Command) > 0, facts.tell(root, nil, nil))
-	if err != nil {
-		return nil, err
-	}
-	return b, nil
+	b.tell(end)
 }
 
-// artifacts brings what the patterns match from the view to dist/. A command of the
-// user's own may make none of it.
-func (b *builder) artifacts(ctx context.Context, list Artifacts, patterns []string, own bool,
-	evidence func([]Artifact) ([]Evidence, error)) (Artifacts, error) {
-	dir, err := os.OpenRoot(b.view.Dir)
-	if err != nil {
-		return list, fmt.Errorf("building for %s: %w", list.Target, err)
+func (b *builds) tell(e BuildEvent) {
+	if b.opts.Events != nil {
+		b.opts.Events(e)
 	}
-	defer dir.Close()
-	found, err := collect(ctx, dir, list.Target, patterns)
-	var missing *ArtifactError
-	if own && errors.As(err, &missing) && missing.Missing {
-		b.cfg.Progress.Note("building", fmt.Sprintf("%s: pattern %q matches no file: dist/%s stays as it was",
-			b.made.Release, missing.Pattern, list.Target))
-		return list, nil
-	}
-	if err != nil {
-		return list, err
-	}
-	return bring(ctx, dir, b.project.Dir, list, found, evidence)
 }
 
-// builder runs the commands of one build.
-type builder struct {
-	cfg      Config
-	engine   runtime.Engine
-	project  *Project
-	view     *View
-	made     Made
-	settings Settings
-	agent    bool // the commands that have the network may use the ssh agent
-	log      *os.File
-	out      io.Writer
-}
-
-// buildSettings are what commands of a build have of the project's [env]: what is
-// for people, a home, a display, being root, they don't. Of the user's there is only
-// what reaching the network takes: what is built must not depend on who builds it.
-func buildSettings(p *Project, target string, user UserConfig) Settings {
-	s := p.Settings(target, UserConfig{Env: Settings{Certificates: user.Env.Certificates}}, Settings{})
-	s.Root, s.Display, s.Home = nil, nil, ""
-	return s
-}
-
-// commands runs fetch, with the network, and then command, without.
-func (r *builder) commands(ctx context.Context, build Build) error {
-	caches, err := r.caches(build.Caches)
-	if err != nil {
-		return err
+// progress is told of the target's line, but notes are for all to read.
+func (b *builds) progress(target string) snapshot.Progress {
+	if b.opts.Events == nil || b.opts.Output != nil {
+		return b.cfg.Progress
 	}
-	for _, step := range []struct {
-		command []string
-		network runtime.Network
-	}{{build.Fetch, runtime.NetworkHost}, {build.Command, runtime.NetworkNone}} {
-		if len(step.command) == 0 {
-			continue
+	return func(e snapshot.Event) {
+		if e.Note != "" {
+			b.cfg.Progress.Report(e)
+			return
 		}
-		opts := SessionOptions{Settings: r.settings, Progress: r.cfg.Progress, SSHAgent: r.agent, Command: step.command, homeDir: r.view.Home, source: r.view.Dir}
-		opts.Network, opts.Mounts = step.network, slices.Concat(r.settings.Mounts, caches)
-		spec, err := SessionSpec(ctx, r.cfg.Store, r.made, r.project, opts)
-		if err != nil {
-			return err
+		text := e.Stage
+		if e.Total > 0 && e.Unit != "bytes" {
+			text += fmt.Sprintf(" %d of %d", e.Done, e.Total)
+		} else if e.Total > 0 {
+			text += " " + Bytes(e.Done) + " of " + Bytes(e.Total)
 		}
-		if _, err := fmt.Fprintf(r.log, "+ %s\n", commandText(step.command)); err != nil {
-			return fmt.Errorf("writing %s: %w", r.log.Name(), err)
-		}
-		r.cfg.Progress.Note("building", fmt.Sprintf("%s: %s", r.made.Release, commandText(step.command)))
-		result, err := r.engine.Run(ctx, spec, runtime.Stdio{Out: r.out, Err: r.out})
-		for _, note := range result.Notes {
-			r.cfg.Progress.Note("building", note)
-		}
-		if err != nil {
-			return fmt.Errorf("building for %s: %w", r.made.Release.Target, err)
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		if result.ExitCode != 0 {
-			return &BuildError{Target: r.made.Release.Target, Command: step.command, Code: result.ExitCode, Log: r.log.Name()}
-		}
+		b.tell(BuildEvent{Target: target, Text: text})
 	}
-	return nil
-}
-
-// caches are mounts for the folders that stead.toml keeps between builds. Those in
-// the home folder are kept with it.
-func (r *builder) caches(dirs []string) ([]Mount, error) {
-	var mounts []Mount
-	for _, dir := range dirs {
-		if strings.HasPrefix(dir, "~/") {
-			continue
-		}
-		if !path.IsAbs(dir) || path.Clean(dir) == "/" {
-			return nil, fmt.Errorf("building for %s: cache %q is neither an absolute path nor one below ~/", r.made.Release.Target, dir)
-		}
-		source := filepath.Join(filepath.Dir(r.view.Dir), "caches", filepath.FromSlash(path.Clean(dir)))
-		if err := os.MkdirAll(source, 0o755); err != nil {
-			return nil, fmt.Errorf("making cache %s: %w", dir, err)
-		}
-		mounts = append(mounts, Mount{Mount: runtime.Mount{Source: source, Target: path.Clean(dir)}})
-	}
-	return mounts, nil
-}
-
-// both writes to a log and shows the same. A terminal that went away stops no build.
-type both struct {
-	log  io.Writer
-	show io.Writer
-}
-
-func (b *both) Write(p []byte) (int, error) {
-	n, err := b.log.Write(p)
-	if _, shown := b.show.Write(p); shown != nil {
-		b.show = io.Discard
-	}
-	return n, err
 }

@@ -3,8 +3,14 @@ package envs
 import (
 	"bytes"
 	"context"
+	"errors"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"time"
 )
 
 // gitIdentity passes who the developer is to git, as the project's configuration
@@ -31,4 +37,26 @@ func gitOutput(ctx context.Context, dir string, args ...string) ([]byte, error) 
 	cmd := exec.CommandContext(ctx, "git", args...)
 	cmd.Dir = dir
 	return cmd.Output()
+}
+
+// commit is the one that a project is at; zero where there is none.
+type commit struct {
+	id   string
+	date time.Time
+}
+
+func revision(ctx context.Context, dir string) (c commit) {
+	if _, err := os.Lstat(filepath.Join(dir, ".git")); errors.Is(err, fs.ErrNotExist) {
+		return c
+	}
+	out, err := gitOutput(ctx, dir, "log", "-1", "--no-show-signature", "--format=%H %ct", "HEAD")
+	if err != nil {
+		return c
+	}
+	id, date, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
+	seconds, err := strconv.ParseInt(date, 10, 64)
+	if err != nil {
+		return c
+	}
+	return commit{id, time.Unix(seconds, 0)}
 }

@@ -38,8 +38,9 @@ type SessionOptions struct {
 	Progress snapshot.Progress
 	SSHAgent bool // with the network, the developer's ssh agent may be used
 
-	homeDir string // a home for this purpose, instead of Home
-	source  string // what stands at the project's path; "" is the project
+	homeDir string  // a home for this purpose, instead of Home
+	source  string  // what stands at the project's path; "" is the project
+	own     []Mount // of stead's own making
 }
 
 // sessionPath is where commands are looked for: what a login on the host finds,
@@ -99,7 +100,7 @@ func SessionSpec(ctx context.Context, s *store.Store, env Made, p *Project, opts
 	plan.nameResolution()
 	plan.certificates()
 	plan.preferMounts()
-	if plan.root.program("/usr/bin/git") {
+	if opts.source == "" && plan.root.program("/usr/bin/git") { // nor on who it is that builds
 		gitIdentity(ctx, plan.vars, p.Dir)
 	}
 	plan.spec.Env = plan.environment()
@@ -273,6 +274,9 @@ func (s *sessionPlan) mounts() error {
 		if err := s.refuseStore("mount "+m.Source, m.Source); err != nil {
 			return err
 		}
+		s.spec.Mounts = append(s.spec.Mounts, m.inside(s.who.home))
+	}
+	for _, m := range s.own {
 		s.spec.Mounts = append(s.spec.Mounts, m.inside(s.who.home))
 	}
 	return nil

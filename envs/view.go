@@ -19,15 +19,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stead-env/stead/envs/store"
+	"github.com/stead-env/stead/runtime"
 	"github.com/stead-env/stead/snapshot"
 )
 
 // View is a target's own copy of a project, in which it is built. What a build
 // makes stays there for the next one.
 type View struct {
-	Dir   string // the copy
-	Home  string // the builds' home folder
-	state string // what the last sync saw
+	Dir    string    // the copy
+	Home   string    // the builds' home folder
+	Caches string    // what stead.toml keeps between builds
+	Log    string    // what the last build wrote
+	Newest time.Time // of the project's files, as the last sync saw them
+	state  string    // what it saw
 }
 
 // viewDir is the folder for all views of a project in a store.
@@ -50,13 +54,12 @@ func OpenView(ctx context.Context, s *store.Store, project, target string) (v *V
 	if err != nil {
 		return nil, nil, err
 	}
-	v = &View{Dir: filepath.Join(dir, target, "files"), Home: filepath.Join(dir, target, "home"),
-		state: filepath.Join(dir, target, "synced")}
-	for _, sub := range []string{v.Dir, v.Home} {
-		if err := os.MkdirAll(sub, 0o755); err != nil {
-			release()
-			return nil, nil, fmt.Errorf("making the view of %s for %s: %w", project, target, err)
-		}
+	own := filepath.Join(dir, target)
+	v = &View{Dir: filepath.Join(own, "files"), Home: filepath.Join(own, "home"), Caches: filepath.Join(own, "caches"),
+		Log: filepath.Join(own, "build.log"), state: filepath.Join(own, "synced")}
+	if err := v.make(); err != nil {
+		release()
+		return nil, nil, fmt.Errorf("making the view of %s for %s: %w", project, target, err)
 	}
 	// For gc, which can't tell from a digest whether the project is still there.
 	if err := os.WriteFile(filepath.Join(dir, "project"), []byte(project), 0o600); err != nil {
@@ -64,6 +67,63 @@ func OpenView(ctx context.Context, s *store.Store, project, target string) (v *V
 		return nil, nil, fmt.Errorf("making the view of %s for %s: %w", project, target, err)
 	}
 	return v, release, nil
+}
+
+func (v *View) make() error {
+	return errors.Join(os.MkdirAll(v.Dir, 0o755), os.MkdirAll(v.Home, 0o755))
+}
+
+// Clean is what of a view is removed before a build.
+type Clean int
+
+// What can be removed.
+const (
+	CleanNothing Clean = iota
+	CleanView          // the copy, and the builds' home
+	CleanCaches        // these, and what stead.toml keeps between builds
+)
+
+// Clear removes what builds left, and says what that was.
+func (v *View) Clear(what Clean) (removed string, err error) {
+	size, files, err := diskUse(v.Dir, v.Home)
+	removed = fmt.Sprintf("removed its view: %d files, %s", files, Bytes(size))
+	dirs := []string{v.Dir, v.Home, v.state} // what a sync saw goes last: without it the next one begins anew
+	if what == CleanCaches {
+		dirs = append(dirs, v.Caches)
+		cached, files, more := diskUse(v.Caches)
+		err = errors.Join(err, more)
+		removed += fmt.Sprintf("; its caches: %d files, %s", files, Bytes(cached))
+	} else if _, none := os.Lstat(v.Caches); none == nil {
+		removed += "; its caches stay (--clean=caches removes them, too)"
+	}
+	for _, dir := range dirs {
+		err = errors.Join(err, runtime.RemoveAll(dir))
+	}
+	if err = errors.Join(err, v.make()); err != nil {
+		return removed, fmt.Errorf("removing view %s: %w", v.Dir, err)
+	}
+	return removed, nil
+}
+
+// diskUse counts the files in folders, and what they take.
+func diskUse(dirs ...string) (size int64, files int, err error) {
+	for _, dir := range dirs {
+		walk := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) || err == nil && d.IsDir() {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if fi, err := d.Info(); err == nil {
+				size += fi.Size()
+				files++
+			}
+			return nil
+		})
+		err = errors.Join(err, walk)
+	}
+	return size, files, err
 }
 
 // InsideError says that a project can't be copied because the copy would lie in it.
@@ -76,6 +136,12 @@ func (e *InsideError) Error() string {
 // Hint says how to go on.
 func (e *InsideError) Hint() string {
 	return "stead init in the folder of your sources makes that the project"
+}
+
+// synced reports whether a sync was there before.
+func (v *View) synced() bool {
+	_, err := os.Lstat(v.state)
+	return err == nil
 }
 
 // Sync brings the view up to date with the project: what changed since the last
@@ -103,6 +169,7 @@ func (v *View) Sync(ctx context.Context, project string, progress snapshot.Progr
 	y := &syncer{progress: progress, last: last, children: last.children(), first: !known,
 		now: seen{at: time.Now().UnixNano(), entries: make(map[string]seenEntry, len(last.entries))}}
 	err = y.dir(ctx, src, dst, ".")
+	v.Newest = time.Unix(0, y.newest)
 	if err != nil { // so that the next sync knows what this one put there
 		for p, e := range last.entries {
 			if _, ok := y.now.entries[p]; !ok {
@@ -129,6 +196,7 @@ type syncer struct {
 	first    bool // nothing was synced before
 	touched  bool // a file's change time moved
 	changed  int
+	newest   int64 // time of a file
 }
 
 // dir syncs the entries of one folder, rel in the project.
@@ -231,6 +299,7 @@ func (y *syncer) entry(ctx context.Context, src, dst *os.Root, there map[string]
 	switch fi.Mode().Type() {
 	case 0:
 		e.kind, e.size, e.mtime = 'f', fi.Size(), fi.ModTime().UnixNano()
+		y.newest = max(y.newest, e.mtime)
 		if st, ok := fi.Sys().(*syscall.Stat_t); ok {
 			e.ctime = st.Ctim.Nano()
 		}

@@ -12,18 +12,21 @@ import (
 )
 
 type buildFlags struct {
-	locked, keepGoing, failFast, asJSON, quiet bool
-	jobs                                       int
-	engine                                     string
+	all, locked, keepGoing, failFast, asJSON, quiet bool
+	jobs, atOnce                                    int
+	clean, engine                                   string
 }
 
 func newBuild(g *globals) *cobra.Command {
 	var f buildFlags
 	cmd := &cobra.Command{
-		Use:   "build [TARGET...] [-- COMMAND [ARGUMENT...]]",
+		Use:   "build [TARGET... | --all] [-- COMMAND [ARGUMENT...]]",
 		Short: "Build the project for its targets",
-		Long: "build runs the command of stead.toml in the env of each target, without a network and in a copy of\n" +
-			"the project that is the target's own, and brings the artifacts to dist/TARGET.",
+		Long: "build runs the commands of stead.toml in the env of each target, in a copy of the project that is the\n" +
+			"target's own, and brings the artifacts to dist/TARGET: fetch with the network, then command without.\n" +
+			"Targets are built in parallel, as many as this machine has processors and memory for. They share its\n" +
+			"jobs: commands find in STEAD_JOBS how many are theirs, and make is told by MAKEFLAGS, unless the command\n" +
+			"has a -j of its own, or [env.variables] a MAKEFLAGS.",
 		Example: "  stead build\n  stead build acme globex:next --keep-going\n  stead build acme -- make clean",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var command []string
@@ -33,14 +36,21 @@ func newBuild(g *globals) *cobra.Command {
 					return usagef("no command after --")
 				}
 			}
+			if f.all && len(args) > 0 {
+				return usagef("--all is every target of the project: name none")
+			}
 			return runBuild(cmd.Context(), g, f, args, command)
 		},
 	}
 	flags := cmd.Flags()
+	flags.BoolVar(&f.all, "all", false, "build for every target of the project (the default where none is named)")
 	flags.BoolVar(&f.locked, "locked", false, "fail where stead.lock doesn't match, and don't change it")
 	flags.BoolVarP(&f.keepGoing, "keep-going", "k", false, "build the other targets when one fails")
 	flags.BoolVar(&f.failFast, "fail-fast", false, "stop when a target fails (the default)")
-	flags.IntVarP(&f.jobs, "jobs", "j", 1, "targets to build at once")
+	flags.IntVarP(&f.jobs, "jobs", "j", 0, "jobs that all builds run at once (default: one for each processor, as far as memory goes)")
+	flags.IntVar(&f.atOnce, "at-once", 0, "targets to build at once (default: one for each job, as far as memory goes)")
+	flags.StringVar(&f.clean, "clean", "", "start anew: view (what builds left; the default), or caches (what stead.toml keeps, too)")
+	flags.Lookup("clean").NoOptDefVal = "view"
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "show nothing of what the commands write")
 	flags.BoolVar(&f.asJSON, "json", false, "answer as JSON")
 	engineFlag(flags, &f.engine)
@@ -48,7 +58,26 @@ func newBuild(g *globals) *cobra.Command {
 	return cmd
 }
 
+// options are what the flags choose.
+func (f *buildFlags) options() (opts envs.BuildOptions, err error) {
+	opts = envs.BuildOptions{KeepGoing: f.keepGoing, Jobs: f.jobs, AtOnce: f.atOnce}
+	if f.jobs < 0 || f.atOnce < 0 {
+		return opts, usagef("--jobs and --at-once are numbers above 0")
+	}
+	known := map[string]envs.Clean{"": envs.CleanNothing, "view": envs.CleanView, "caches": envs.CleanCaches}
+	clean, ok := known[f.clean]
+	if !ok {
+		return opts, usagef("--clean is view or caches, not %q", f.clean)
+	}
+	opts.Clean = clean
+	return opts, nil
+}
+
 func runBuild(ctx context.Context, g *globals, f buildFlags, args, command []string) (err error) {
+	opts, err := f.options()
+	if err != nil {
+		return err
+	}
 	w, err := g.open(true)
 	if err != nil {
 		return err
@@ -63,11 +92,15 @@ func runBuild(ctx context.Context, g *globals, f buildFlags, args, command []str
 		return err
 	}
 	g.sweep(ctx, engine, envs.ScratchDir(w.config.Store))
-	opts := envs.BuildOptions{Command: command, KeepGoing: f.keepGoing, AtOnce: f.jobs, User: w.user, Builder: envs.ReadBuilder(thisVersion())}
-	if !f.quiet {
-		opts.Output = &aside{w.meter, g.stderr}
+	opts.Command, opts.User, opts.Builder = command, w.user, envs.ReadBuilder(thisVersion())
+	board := newBoard(w.meter)
+	defer board.close()
+	if !f.quiet && len(releases) == 1 {
+		board.streamed, opts.Output = true, &aside{w.meter, g.stderr}
 	}
+	opts.Events = board.event
 	built, err := envs.BuildAll(ctx, w.config, engine, w.project, releases, opts)
+	board.close()
 	w.meter.close()
 	if f.asJSON {
 		if built == nil {
@@ -76,6 +109,9 @@ func runBuild(ctx context.Context, g *globals, f buildFlags, args, command []str
 		return errors.Join(err, g.printJSON(built))
 	}
 	for _, b := range built {
+		if b.Dir == "" {
+			continue
+		}
 		var size int64
 		for _, a := range b.Artifacts.Artifacts {
 			size += a.Size

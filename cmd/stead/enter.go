@@ -18,6 +18,7 @@ import (
 
 func newEnter(g *globals) *cobra.Command {
 	var f sessionFlags
+	var view bool
 	cmd := &cobra.Command{
 		Use:   "enter [TARGET]",
 		Short: "Open a shell in an env",
@@ -25,11 +26,15 @@ func newEnter(g *globals) *cobra.Command {
 			"lacks is pulled first.",
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if view {
+				return runView(cmd.Context(), g, f, args)
+			}
 			return runSession(cmd.Context(), g, f, args, nil)
 		},
 	}
 	f.add(cmd.Flags())
 	addSession(g, cmd, &f.session)
+	addView(cmd, &view)
 	return cmd
 }
 

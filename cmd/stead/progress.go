@@ -53,6 +53,7 @@ type meter struct {
 	begun time.Time // the stage at hand
 	shown time.Time // when it was last drawn
 	drawn bool      // a bar stands on the terminal
+	area  int       // lines of a board that stand there
 	told  bool      // the stage has had a line
 }
 
@@ -140,6 +141,10 @@ func (m *meter) endStage(now time.Time) {
 }
 
 func (m *meter) clear() {
+	if m.area > 0 {
+		m.write(fmt.Sprintf("\x1b[%dA\r\x1b[J", m.area))
+		m.area = 0
+	}
 	if m.drawn {
 		m.write("\r\x1b[K")
 		m.drawn = false
