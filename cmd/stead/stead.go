@@ -114,8 +114,11 @@ func newRoot(g *globals) *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return &usageError{err} })
 	flags := root.PersistentFlags()
 	flags.StringVar(&g.fleet, "fleet", "", "folder of the fleet (default: stead.toml's, $STEAD_FLEET)")
-	flags.StringVar(&g.progress, "progress", "auto", "how to show progress: auto, bar, lines, json or none")
+	flags.StringVar(&g.progress, "progress", "auto", "how to show progress: auto, bar, lines, json or none (default: $STEAD_PROGRESS, auto)")
 	root.PersistentPreRunE = func(cmd *cobra.Command, args []string) error {
+		if err := fromEnvironment(cmd); err != nil {
+			return err
+		}
 		if err := checkProgress(g.progress); err != nil {
 			return err
 		}
@@ -123,7 +126,7 @@ func newRoot(g *globals) *cobra.Command {
 	}
 	for _, cmd := range []*cobra.Command{
 		newInit(g), newSnapshot(g), newBundleScript(g), newPush(g), newPull(g), newLs(g), newShow(g), newEnter(g), newRun(g),
-		newBuild(g), newSessions(g), newUpdate(g), newGC(g), newFsck(g), newDoctor(g), newTries(g), newVersion(g),
+		newBuild(g), newMatrix(g), newSessions(g), newUpdate(g), newGC(g), newFsck(g), newDoctor(g), newTries(g), newVersion(g),
 	} {
 		if check := cmd.Args; check != nil {
 			cmd.Args = func(cmd *cobra.Command, args []string) error {
@@ -216,9 +219,8 @@ func (w *work) close() error {
 	return w.config.Store.Close()
 }
 
-// releases are those that args name, or all targets of the project where there
-// are none.
-func (w *work) releases(args []string, locked bool) ([]envs.Release, error) {
+// refs are what args name, or all targets of the project where there are none.
+func (w *work) refs(args []string) ([]envs.Ref, error) {
 	refs, err := w.project.Wanted(args)
 	if err != nil {
 		return nil, asUsage(err)
@@ -226,6 +228,15 @@ func (w *work) releases(args []string, locked bool) ([]envs.Release, error) {
 	if len(refs) == 0 {
 		return nil, &hintError{usagef("no target given, and the project at %s names none", w.project.Dir),
 			"stead ls shows the fleet's targets; stead init writes a stead.toml"}
+	}
+	return refs, nil
+}
+
+// releases are those of refs.
+func (w *work) releases(args []string, locked bool) ([]envs.Release, error) {
+	refs, err := w.refs(args)
+	if err != nil {
+		return nil, err
 	}
 	return w.project.Choose(w.fleet, refs, locked)
 }

@@ -45,6 +45,14 @@ type Store struct {
 	hold *flock.Flock // tells others that the folder is in use
 }
 
+// Format is the version of this layout, for caches of it: what another version kept is of
+// no use.
+const Format = 1
+
+// BlobsDir is the folder of the blobs in a store. They are checked when they are used,
+// so whoever keeps a copy needs no trust.
+const BlobsDir = "blobs"
+
 // WideError says that others can reach into a store: it holds years-old setuid
 // programs.
 type WideError struct {
