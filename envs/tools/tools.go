@@ -28,6 +28,7 @@ type Installed struct {
 
 // Base is what tools are added to. None of it moves.
 type Base struct {
+	Name         string   // what messages call it: "acme"
 	Architecture string   // the native one: "amd64"
 	Foreign      []string // further ones that the package manager was told of
 	Packages     []Installed
@@ -40,6 +41,9 @@ type Candidate struct {
 	Source string // name of the source package, where it differs
 	// Rank orders where candidates of the same version come from, the lowest first.
 	Rank int
+	// NotAutomatic says that the archive offers it only to those who ask for it, as
+	// backports do: it is taken where nothing else fits.
+	NotAutomatic bool
 }
 
 // Wish is what a project asks for, as stead.toml spells it, and the names of the packages
@@ -56,13 +60,21 @@ type Wish struct {
 type Answer struct {
 	// Packages are sorted by name and architecture.
 	Packages []Chosen
+	// Granted are the wishes, sorted, each with what grants it.
+	Granted []Grant
+}
+
+// Grant is a wish and the package that grants it; none where the wish said There.
+type Grant struct {
+	Wish, Name, Version, Architecture string
+	Base                              bool // it was there already
 }
 
 // Chosen is a package of an answer.
 type Chosen struct {
 	Candidate
-	// Wish is the wish that it grants, or "", and For are the names of the chosen packages
-	// that need it.
+	// Wish is the first wish that it grants, or "", and For are the chosen packages that
+	// need it, sorted, each as its name, with ":ARCH" where that isn't the native one.
 	Wish string
 	For  []string
 }
