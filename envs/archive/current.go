@@ -71,8 +71,8 @@ func (c current) searchRelease(ctx context.Context, s source, rel *release, want
 		if c.searched[searchKey(rel, stem)] {
 			continue
 		}
-		h, err := c.index(ctx, s, rel, stem, set(want))
-		if err != nil {
+		var h []hit
+		if err := c.index(ctx, s, rel, stem, searching(ctx, set(want), &h)); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -171,10 +171,10 @@ func (a *apt) quiet() FetchOptions {
 	return opts
 }
 
-// index searches one index, in the best compression that there is.
-func (c current) index(ctx context.Context, s source, rel *release, stem string, want map[Want]bool) ([]hit, error) {
+// index reads one index, in the best compression that there is.
+func (c current) index(ctx context.Context, s source, rel *release, stem string, read scan) error {
 	if dir, ok := s.local(); ok {
-		return c.hostIndex(ctx, path.Join(dir, s.dir(), stem), rel, stem, want)
+		return c.hostIndex(ctx, path.Join(dir, s.dir(), stem), rel, stem, read)
 	}
 	var err error
 	for _, e := range endings {
@@ -185,20 +185,20 @@ func (c current) index(ctx context.Context, s source, rel *release, stem string,
 		if err = c.ensure(ctx, s, rel, stem+e, l); isNotFound(err) {
 			continue // archives list files that they don't serve
 		} else if err != nil {
-			return nil, err
+			return err
 		}
 		r, err := c.Store.OpenBlob(l.digest())
 		if err != nil {
-			return nil, &sinkError{err}
+			return &sinkError{err}
 		}
 		defer r.Close()
-		hits, err := searchIndex(ctx, rel, stem, e, r, want)
+		err = readIndex(rel, stem, e, r, read)
 		if errors.As(err, new(*store.MismatchError)) {
-			return nil, errors.Join(err, c.Store.DropBlob(l.digest()))
+			return errors.Join(err, c.Store.DropBlob(l.digest()))
 		}
-		return hits, err
+		return err
 	}
-	return nil, err
+	return err
 }
 
 // ensure brings an index into the store, where it is kept by its digest and so
@@ -248,12 +248,12 @@ func isNotFound(err error) bool {
 	return errors.As(err, &status) && status.Code == http.StatusNotFound
 }
 
-// hostIndex searches an index in the host's own file system.
-func (c current) hostIndex(ctx context.Context, file string, rel *release, stem string, want map[Want]bool) (hits []hit, err error) {
+// hostIndex reads an index in the host's own file system.
+func (c current) hostIndex(ctx context.Context, file string, rel *release, stem string, read scan) error {
 	for _, e := range endings {
 		real, err := c.files.resolve(ctx, file+e)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if real == "" {
 			continue
@@ -261,11 +261,11 @@ func (c current) hostIndex(ctx context.Context, file string, rel *release, stem 
 		var failed error
 		err = c.Host.Read(ctx, []string{real}, func(_ string, r io.Reader, err error) error {
 			if failed = err; err == nil {
-				hits, failed = searchIndex(ctx, rel, stem, e, r, want)
+				failed = readIndex(rel, stem, e, r, read)
 			}
 			return nil
 		})
-		return hits, errors.Join(err, failed)
+		return errors.Join(err, failed)
 	}
-	return nil, fmt.Errorf("reading /%s: %w", file, errAbsent)
+	return fmt.Errorf("reading /%s: %w", file, errAbsent)
 }

@@ -33,8 +33,8 @@ func FuzzPackages(f *testing.F) {
 	f.Add([]byte(bash.stanza() + tzdata.stanza()))
 	f.Add([]byte("Package: bash\r\nVersion: 5.1-2+deb11u1\r\nArchitecture: amd64\r\nFilename: ./a/../../b\r\nSize: 9\r\nSHA256: 00"))
 	f.Fuzz(func(t *testing.T, data []byte) {
-		hits, err := scanPackages(t.Context(), bytes.NewReader(data), set([]Want{bash.Want, tzdata.Want}))
-		if err != nil {
+		var hits []hit
+		if err := searching(t.Context(), set([]Want{bash.Want, tzdata.Want}), &hits)(bytes.NewReader(data)); err != nil {
 			t.Fatal(err)
 		}
 		if len(hits) > 2*maxHits {
