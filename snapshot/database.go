@@ -52,6 +52,12 @@ func (e *AccessError) Hint() string {
 	return "check the disk of this host"
 }
 
+// ReadDatabase reads the package database of a host, and nothing else of it. The error
+// is a *NoDatabaseError where none of the readers knows what is there.
+func ReadDatabase(ctx context.Context, host Host, readers []Reader) (*Database, error) {
+	return readDatabase(ctx, host, readers, nil)
+}
+
 // readDatabase asks each reader which files it needs, reads them all at once and
 // takes the first database that has packages.
 func readDatabase(ctx context.Context, host Host, readers []Reader, progress Progress) (*Database, error) {

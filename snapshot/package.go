@@ -57,6 +57,8 @@ type Database struct {
 	Libc string
 	// Architecture is the native one of the host, in the system's own words.
 	Architecture string
+	// Foreign are further ones that the system was told of.
+	Foreign []string
 }
 
 // Reader reads the database of one package manager.

@@ -42,6 +42,9 @@ type apt struct {
 	searched map[string]bool
 	listed   map[string]bool // sources, by address and suite, with an index on the host
 	hosts    health          // which servers don't answer
+	// standIn are keys for a source whose own didn't do; nil for none.
+	standIn func(source) openpgp.EntityList
+	machine openpgp.EntityList // this machine's keys, once they are read
 }
 
 func newApt(d Debian) *apt {
@@ -242,12 +245,19 @@ func (a *apt) keys(s source) (openpgp.EntityList, error) {
 // verify checks a signed file of a source, and says what apt would complain about.
 func (a *apt) verify(s source, blob []byte) (*release, error) {
 	keys, err := a.keys(s)
+	var rel *release
+	if err == nil {
+		if rel, err = verify(blob, keys); err != nil {
+			err = fmt.Errorf("checking its InRelease: %w", err)
+		}
+	}
+	if err != nil && a.standIn != nil {
+		if r, e := verify(blob, a.standIn(s)); e == nil {
+			rel, err = r, nil
+		}
+	}
 	if err != nil {
 		return nil, err
-	}
-	rel, err := verify(blob, keys)
-	if err != nil {
-		return nil, fmt.Errorf("checking its InRelease: %w", err)
 	}
 	now := time.Now()
 	if !rel.validUntil.IsZero() && now.After(rel.validUntil) {
@@ -303,12 +313,10 @@ func (a *apt) candidates(ctx context.Context, s source, rel *release, hits []hit
 	if len(hits) == 0 {
 		return nil, nil
 	}
-	evidence := digest.FromBytes(rel.blob)
-	if err := a.Store.PutBlob(ctx, evidence, int64(len(rel.blob)), bytes.NewReader(rel.blob)); err != nil {
-		return nil, fmt.Errorf("storing the InRelease of %s %s: %w", s.uri, s.suite, err)
+	from, err := a.evidence(ctx, s, rel)
+	if err != nil {
+		return nil, err
 	}
-	from := lock.Archive{Name: rel.name(s), URI: s.uri, Suite: s.suite, InRelease: evidence,
-		SignedBy: rel.signedBy, Dated: rel.date}
 	var out []Candidate
 	for _, h := range hits {
 		c := Candidate{Want: h.Want, Archive: from, Path: h.path, Size: h.size, SHA256: h.sha256,
@@ -323,6 +331,16 @@ func (a *apt) candidates(ctx context.Context, s source, rel *release, hits []hit
 		out = append(out, c)
 	}
 	return out, nil
+}
+
+// evidence keeps the signed file of a source, and is what a lock says of it.
+func (a *apt) evidence(ctx context.Context, s source, rel *release) (lock.Archive, error) {
+	d := digest.FromBytes(rel.blob)
+	if err := a.Store.PutBlob(ctx, d, int64(len(rel.blob)), bytes.NewReader(rel.blob)); err != nil {
+		return lock.Archive{}, fmt.Errorf("storing the InRelease of %s %s: %w", s.uri, s.suite, err)
+	}
+	return lock.Archive{Name: rel.name(s), URI: s.uri, Suite: s.suite, InRelease: d,
+		SignedBy: rel.signedBy, Dated: rel.date}, nil
 }
 
 // mirrors are the other addresses of a source's archive: those that the host names

@@ -212,8 +212,11 @@ func (c current) ensure(ctx context.Context, s source, rel *release, name string
 		names = []string{path.Join(path.Dir(name), "by-hash/SHA256", l.sha256), name}
 	}
 	var urls []string
-	for _, base := range slices.Concat([]string{s.uri}, c.mirrors(s)) {
-		for _, n := range names {
+	for _, n := range names {
+		for _, base := range slices.Concat([]string{s.uri}, c.mirrors(s)) {
+			if s.past && n == name && !isTree(base) {
+				continue
+			}
 			urls = append(urls, strings.TrimRight(base, "/")+"/"+escapePath(s.dir()+n))
 		}
 	}

@@ -116,6 +116,13 @@ func publicKey(t *testing.T, e *openpgp.Entity) []byte {
 type deb struct {
 	Want
 	content []byte
+	fields  string // further ones of its stanza
+}
+
+// says is a package with further fields in its stanza.
+func (d deb) says(fields ...string) deb {
+	d.fields = strings.Join(fields, "\n") + "\n"
+	return d
 }
 
 func (d deb) path() string {
@@ -125,12 +132,12 @@ func (d deb) path() string {
 func (d deb) sum() string { s := sha256.Sum256(d.content); return hex.EncodeToString(s[:]) }
 
 func (d deb) stanza() string {
-	return fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: %s\nDescription: a\n longer text\n Size: 3\nFilename: %s\nSize: %d\nSHA256: %s\n\n",
-		d.Name, d.Version, d.Architecture, d.path(), len(d.content), d.sum())
+	return fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: %s\n%sDescription: a\n longer text\n Size: 3\nFilename: %s\nSize: %d\nSHA256: %s\n\n",
+		d.Name, d.Version, d.Architecture, d.fields, d.path(), len(d.content), d.sum())
 }
 
 func newDeb(name, version, arch string) deb {
-	return deb{Want{name, version, arch}, []byte("!<arch>\n" + strings.Repeat(name+" "+version+" "+arch+"\n", 20))}
+	return deb{Want: Want{name, version, arch}, content: []byte("!<arch>\n" + strings.Repeat(name+" "+version+" "+arch+"\n", 20))}
 }
 
 // repo is a test archive: its files by path.

@@ -24,9 +24,9 @@ const (
 	fieldName = iota
 	fieldVersion
 	fieldArch
+	fieldSum
 	fieldPath
 	fieldSize
-	fieldSum
 	fieldsOfFile
 	fieldSource = iota - 1
 	fieldMultiArch
@@ -39,7 +39,7 @@ const (
 	allFields
 )
 
-var fieldNames = [allFields]string{"Package", "Version", "Architecture", "Filename", "Size", "SHA256", "Source",
+var fieldNames = [allFields]string{"Package", "Version", "Architecture", "SHA256", "Filename", "Size", "Source",
 	"Multi-Arch", "Pre-Depends", "Depends", "Conflicts", "Breaks", "Replaces", "Provides"}
 
 // record collects the fields of one stanza; its buffers are used again.

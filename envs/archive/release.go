@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -33,7 +34,7 @@ type release struct {
 	date, validUntil time.Time // validUntil is zero where there is none
 	byHash           bool
 	noAll            bool              // the indexes of each architecture hold the packages of "all"
-	files            map[string]listed // indexes of packages, by path below the suite's folder
+	files            map[string]listed // indexes, by path below the suite's folder
 
 	signedBy []string // fingerprints of the primary keys, sorted
 	blob     []byte   // what is kept as evidence
@@ -43,6 +44,16 @@ type release struct {
 type listed struct {
 	sha256 string
 	size   int64
+}
+
+// sum is the SHA-256 of an index, of any compression of it.
+func (r *release) sum(stem string) string {
+	for _, e := range slices.Backward(endings) {
+		if l, ok := r.files[stem+e]; ok {
+			return l.sha256
+		}
+	}
+	return ""
 }
 
 func (l listed) digest() digest.Digest { return digest.NewDigestFromEncoded(digest.SHA256, l.sha256) }
@@ -232,8 +243,13 @@ func parseDate(s string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is no date", s)
 }
 
+// isIndex tells the indexes of packages and of their files from others.
+func isIndex(name string) bool {
+	return name == "Packages" || strings.HasPrefix(name, "Contents-") && !strings.HasPrefix(name, "Contents-udeb")
+}
+
 // parseListed parses the lines of a SHA256 field (digest, size, path) and keeps
-// the indexes of packages.
+// the indexes.
 func parseListed(field string) (map[string]listed, error) {
 	files := make(map[string]listed)
 	for line := range strings.Lines(field) {
@@ -248,7 +264,7 @@ func parseListed(field string) (map[string]listed, error) {
 		if err != nil || size < 0 {
 			return nil, errors.New("a size in its SHA256 field is malformed")
 		}
-		if stem, _ := cutEnding(f[2]); stem != "Packages" && !strings.HasSuffix(stem, "/Packages") {
+		if stem, _ := cutEnding(f[2]); !isIndex(path.Base(stem)) {
 			continue
 		}
 		if len(files) == maxListed {

@@ -71,9 +71,13 @@ func IsSnapshot(a lock.Archive, file string) bool {
 	if sum, ok := strings.CutPrefix(file, filePath("")); ok && isSHA1(sum) {
 		return true
 	}
-	at := path.Base(a.URI)
-	_, err := time.Parse(stamp, at)
-	return err == nil && path.Base(path.Dir(path.Dir(a.URI))) == "archive"
+	return isTree(a.URI)
+}
+
+// isTree reports whether an address is one of an archive as it was at an instant.
+func isTree(uri string) bool {
+	_, err := time.Parse(stamp, path.Base(uri))
+	return err == nil && path.Base(path.Dir(path.Dir(uri))) == "archive"
 }
 
 // oldFile is a package file that a snapshot archive has.

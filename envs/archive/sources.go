@@ -22,6 +22,9 @@ type source struct {
 	signedBy   []string // keyring files, fingerprints, or one armored block
 	trusted    bool     // "trusted=yes": no signature is asked for
 	siblings   []string // other URIs that the host says hold the same
+	// past says that the index is an old one: its files have their plain names in
+	// archives of snapshots alone.
+	past bool
 }
 
 // base is the folder of the suite's Release below the URI, as apt spells it.

@@ -12,7 +12,9 @@ import (
 // Dpkg reads the database of Debian's package manager, /var/lib/dpkg, as dpkg
 // would see it at its next run: with the updates that are not merged yet. It
 // reads status.d as well, which images without a dpkg have.
-type Dpkg struct{}
+type Dpkg struct {
+	Brief bool // without what packages own
+}
 
 var _ snapshot.Reader = Dpkg{}
 
@@ -36,14 +38,16 @@ func (Dpkg) System() string { return "dpkg" }
 func (Dpkg) Roots() []string { return []string{"var/lib/dpkg", "var/lib/apt"} }
 
 // Wants implements snapshot.Reader. All of info is wanted for its names' sake.
-func (Dpkg) Wants(p string) bool {
+func (r Dpkg) Wants(p string) bool {
 	switch p {
 	case statusFile, diversions, archFile, extendedFile:
 		return true
 	}
 	dir, name := path.Split(p)
 	switch dir {
-	case infoDir, statusDir:
+	case infoDir:
+		return !r.Brief
+	case statusDir:
 		return true
 	case triggersDir:
 		return name != "Lock" // only root can read it, and it is empty
@@ -74,6 +78,9 @@ func (Dpkg) Read(content map[string][]byte) (*snapshot.Database, error) {
 	}
 	return d.database(), nil
 }
+
+// maxForeign bounds the architectures beside the native one.
+const maxForeign = 16
 
 type key struct{ name, arch string }
 
@@ -306,6 +313,11 @@ func (d *dpkg) keys() []key {
 
 func (d *dpkg) database() *snapshot.Database {
 	db := &snapshot.Database{System: "dpkg", Diversions: d.diversions, Architecture: d.native, Libc: d.libc()}
+	for _, arch := range strings.Fields(string(d.content[archFile])) {
+		if arch != d.native && !slices.Contains(db.Foreign, arch) && len(db.Foreign) < maxForeign {
+			db.Foreign = append(db.Foreign, arch)
+		}
+	}
 	for _, k := range d.keys() {
 		db.Packages = append(db.Packages, d.packages[k].Package)
 	}

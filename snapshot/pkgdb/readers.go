@@ -13,6 +13,10 @@ import (
 // Readers are the databases that can be read.
 var Readers = []snapshot.Reader{Dpkg{}}
 
+// Brief tell which packages there are and what they say of each other, and leave out the
+// files that they own: those are most of a database.
+var Brief = []snapshot.Reader{Dpkg{Brief: true}}
+
 // Bounds for what a database can make us allocate. The largest real ones stay
 // below a tenth of them.
 const (
