@@ -5,14 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -20,51 +17,25 @@ import (
 	"github.com/stead-env/stead/envs/image"
 	"github.com/stead-env/stead/envs/lock"
 	"github.com/stead-env/stead/runtime"
-	"github.com/stead-env/stead/snapshot"
 )
 
 // bootstrapper makes a root of package files, the way that mmdebstrap goes: what no
 // script can do without is unpacked first, and then everything is installed by the
 // root's own dpkg, in a container without a network.
+// The root is the upper folder of an overlay over nothing.
 type bootstrapper struct {
-	l      *lister
-	files  []archive.Candidate // one for each package
-	newest int64               // of all files in packages, in seconds
-
-	// The root is the upper folder of an overlay over nothing: an engine never writes to
-	// the root that it is given, and leaves what a session changed in there.
-	upper, empty, debs string
-	names              []string // of the package files in debs
-	log                *dpkgLog
+	installer
+	l     *lister
+	files []archive.Candidate // one for each package
 }
-
-// What is mounted while packages are installed; but for the last, the mount points are
-// removed in the end.
-const (
-	debsInside   = "/run/stead-packages"
-	policyInside = "/usr/sbin/policy-rc.d"
-	daemonInside = "sbin/start-stop-daemon"
-)
-
-// stubs stand for what starts services: invoke-rc.d asks policy-rc.d, which forbids all
-// with 101 (invoke-rc.d(8)); what starts daemons by itself starts none.
-var stubs = map[string]string{"policy-rc.d": "#!/bin/sh\nexit 101\n", "start-stop-daemon": "#!/bin/sh\nexit 0\n"}
 
 // bootstrap installs packages into a new root and returns its folder.
 func (l *lister) bootstrap(ctx context.Context, found *archive.Result) (string, error) {
-	b := &bootstrapper{l: l, files: found.Candidates, upper: filepath.Join(l.work, "root"),
-		empty: filepath.Join(l.work, "empty"), debs: filepath.Join(l.work, "packages")}
-	b.log = &dpkgLog{progress: l.cfg.Progress, total: int64(len(b.files))}
-	for _, dir := range []string{b.empty, b.debs, b.root(), filepath.Join(l.work, "stubs")} {
-		if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o755)); err != nil {
-			return "", fmt.Errorf("making a root: %w", err)
-		}
-	}
-	for name, script := range stubs {
-		name = filepath.Join(l.work, "stubs", name)
-		if err := errors.Join(os.WriteFile(name, []byte(script), 0o755), os.Chmod(name, 0o755)); err != nil {
-			return "", fmt.Errorf("making a root: %w", err)
-		}
+	b := &bootstrapper{l: l, files: found.Candidates, installer: installer{cfg: l.cfg, engine: l.opts.Engine, work: l.work,
+		force: []string{"--force-depends"}, log: &dpkgLog{progress: l.cfg.Progress, total: int64(len(found.Candidates))}}}
+	b.spec = runtime.Spec{Name: "the list of " + l.opts.Target, Root: filepath.Join(l.work, "empty"), Upper: filepath.Join(l.work, "root")}
+	if err := errors.Join(os.Mkdir(b.spec.Root, 0o755), os.Chmod(b.spec.Root, 0o755), b.begin()); err != nil {
+		return "", fmt.Errorf("making a root: %w", err)
 	}
 	graph, err := b.prepare(ctx)
 	if err != nil {
@@ -83,10 +54,8 @@ func (l *lister) bootstrap(ctx context.Context, found *archive.Result) (string, 
 	if err := b.check(ctx); err != nil {
 		return "", err
 	}
-	return b.root(), b.clear(ctx)
+	return b.changed(), b.clear(ctx)
 }
-
-func (b *bootstrapper) root() string { return filepath.Join(b.upper, "upper") }
 
 // prepare unpacks the trees of the packages, puts their files where the container sees
 // them, and reads what they need of each other.
@@ -105,58 +74,16 @@ func (b *bootstrapper) prepare(ctx context.Context) (*debGraph, error) {
 	if err != nil {
 		return nil, err
 	}
-	for _, t := range trees {
-		for _, f := range t.Manifest {
-			b.newest = max(b.newest, f.MTime)
-		}
-	}
-	b.newest = min(b.newest, time.Now().Unix())
+	b.date(trees)
 	var all []debControl
-	for i, c := range b.files {
-		members, err := image.Control(ctx, cfg.Store, c.Digest())
+	for _, c := range b.files {
+		control, err := b.add(ctx, pinned(c))
 		if err != nil {
-			return nil, fmt.Errorf("reading %s %s: %w", c.Name, c.Version, err)
+			return nil, err
 		}
-		fields, err := image.ControlFields(members["control"])
-		if err != nil {
-			return nil, fmt.Errorf("reading %s %s: %w", c.Name, c.Version, err)
-		}
-		get := func(name string) string { return strings.Join(fields[name], ",") }
-		all = append(all, debControl{name: c.Name, arch: c.Architecture, essential: get("Essential") == "yes",
-			preDepends: get("Pre-Depends"), depends: get("Depends"), provides: get("Provides")})
-		b.names = append(b.names, fmt.Sprintf("%05d.deb", i))
-		if err := b.place(ctx, i, members); err != nil {
-			return nil, fmt.Errorf("copying %s %s: %w", c.Name, c.Version, err)
-		}
+		all = append(all, control)
 	}
 	return newDebGraph(all), nil
-}
-
-// place copies a package file. In the place of one whose files aren't put into a root
-// comes one without files and scripts: dpkg has to know it.
-func (b *bootstrapper) place(ctx context.Context, i int, members map[string][]byte) error {
-	c := b.files[i]
-	out, err := os.OpenFile(filepath.Join(b.debs, b.names[i]), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	if isOutside(c.Name) {
-		records := map[string][]byte{}
-		if sums, ok := members["md5sums"]; ok {
-			records["md5sums"] = sums
-		}
-		top := []snapshot.File{{Path: ".", Type: snapshot.Dir, Mode: 0o755}}
-		err := image.Repack(ctx, out, snapshot.Package{Control: members["control"]}, records, nil, top, nil)
-		return errors.Join(err, out.Close())
-	}
-	blob, err := b.l.cfg.Store.OpenBlob(c.Digest())
-	if err != nil {
-		return err
-	}
-	defer blob.Close()
-	_, err = io.Copy(out, blob)
-	return errors.Join(err, out.Close())
 }
 
 // extract copies the files of essential packages into the root, and makes an empty
@@ -183,10 +110,10 @@ func (b *bootstrapper) extract(ctx context.Context, essential []int) error {
 			return err
 		}
 	}
-	if err := image.Extract(ctx, trees, links, b.root(), b.l.cfg.Store.Owners()); err != nil {
+	if err := image.Extract(ctx, trees, links, b.changed(), b.l.cfg.Store.Owners()); err != nil {
 		return err
 	}
-	root, err := os.OpenRoot(b.root())
+	root, err := os.OpenRoot(b.changed())
 	if err != nil {
 		return err
 	}
@@ -253,12 +180,8 @@ func (b *bootstrapper) install(ctx context.Context, graph *debGraph, essential [
 		if len(step) == 0 {
 			continue
 		}
-		args := []string{"--install"}
-		for _, i := range step {
-			args = append(args, debsInside+"/"+b.names[i])
-		}
 		// What went wrong is tried again below: a script may want what comes later.
-		if _, err := b.dpkg(ctx, n >= early, nil, b.log, args...); err != nil {
+		if _, err := b.installAll(ctx, n >= early, step); err != nil {
 			return err
 		}
 	}
@@ -297,49 +220,6 @@ func (b *bootstrapper) hold(ctx context.Context) error {
 	return err
 }
 
-// dpkg runs the root's dpkg to its end and returns its exit code.
-func (b *bootstrapper) dpkg(ctx context.Context, whole bool, in io.Reader, out io.Writer, args ...string) (int, error) {
-	// The files on disk are made again if the machine stops, so nothing has to be synced;
-	// nobody is there to be asked about configuration files.
-	command := append([]string{"dpkg", "--force-depends", "--force-unsafe-io", "--force-confdef", "--force-confold"}, args...)
-	return b.run(ctx, whole, in, out, command...)
-}
-
-// run runs a command in the root; whole says that start-stop-daemon won't be replaced
-// by dpkg meanwhile, and can be covered.
-func (b *bootstrapper) run(ctx context.Context, whole bool, in io.Reader, out io.Writer, command ...string) (int, error) {
-	spec := runtime.Spec{Name: "the list of " + b.l.opts.Target, Root: b.empty, Upper: b.upper, Scratch: ScratchDir(b.l.cfg.Store),
-		Command: command, Dir: "/", Umask: 0o022, Hostname: "localhost", Network: runtime.NetworkNone,
-		// Whatever makes files in an order or with a time of its own is told to use these.
-		Env: []string{"DEBCONF_NONINTERACTIVE_SEEN=true", "DEBIAN_FRONTEND=noninteractive", "HOME=/root", "LC_ALL=C",
-			"PATH=" + sessionPath, "PERL_HASH_SEED=0", "PYTHONHASHSEED=0", "SOURCE_DATE_EPOCH=" + strconv.FormatInt(b.newest, 10), "TERM=dumb"},
-		Mounts: []runtime.Mount{
-			{Source: b.debs, Target: debsInside, ReadOnly: true},
-			{Source: filepath.Join(b.l.work, "stubs", "policy-rc.d"), Target: policyInside, ReadOnly: true},
-		}}
-	if err := os.MkdirAll(spec.Scratch, 0o700); err != nil {
-		return 0, fmt.Errorf("making a folder for sessions: %w", err)
-	}
-	root, err := os.OpenRoot(b.root())
-	if err != nil {
-		return 0, err
-	}
-	_, missing := root.Stat(daemonInside)
-	root.Close()
-	if whole && missing == nil {
-		spec.Mounts = append(spec.Mounts, runtime.Mount{Source: filepath.Join(b.l.work, "stubs", "start-stop-daemon"),
-			Target: "/" + daemonInside, ReadOnly: true})
-	}
-	res, err := b.l.opts.Engine.Run(ctx, spec, runtime.Stdio{In: in, Out: out, Err: out})
-	for _, note := range res.Notes {
-		b.l.cfg.Progress.Note("installing", note)
-	}
-	if err != nil {
-		return 0, fmt.Errorf("running dpkg in the list's root: %w", err)
-	}
-	return res.ExitCode, nil
-}
-
 // check compares what dpkg says of the root with the list.
 func (b *bootstrapper) check(ctx context.Context) error {
 	var installed, audit bytes.Buffer
@@ -375,7 +255,7 @@ func (b *bootstrapper) check(ctx context.Context) error {
 // clear removes what was needed to install, and gives what scripts made the time of the
 // newest file in any package: when this ran is nobody's business.
 func (b *bootstrapper) clear(ctx context.Context) error {
-	root, err := os.OpenRoot(b.root())
+	root, err := os.OpenRoot(b.changed())
 	if err != nil {
 		return err
 	}
