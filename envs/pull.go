@@ -90,6 +90,8 @@ type puller struct {
 	cfg  Config
 	lock *lock.Lock
 	who  string // has what no archive has; "" for whoever took the snapshot
+	// files says that package files are needed where their trees are there, too.
+	files bool
 }
 
 // packages are those that the root filesystem is made of.
@@ -106,7 +108,7 @@ func (p *puller) packages() []lock.Package {
 // blobs fetches the delta, and the package files whose trees aren't here yet.
 func (p *puller) blobs(ctx context.Context) error {
 	remote := store.Folder{Dir: p.cfg.Fleet.Blobs()}
-	if _, ok := p.cfg.Store.Find(store.Trees, p.lock.Delta.SHA256); !ok {
+	if _, ok := p.cfg.Store.Find(store.Trees, p.lock.Delta.SHA256); !ok && p.lock.Delta.SHA256 != "" {
 		if err := p.fromRemote(ctx, remote, p.lock.Delta.Digest(), "the delta"); err != nil {
 			return err
 		}
@@ -124,7 +126,7 @@ func (p *puller) blobs(ctx context.Context) error {
 	}
 	var files []archive.File
 	for _, k := range p.packages() {
-		if _, ok := p.cfg.Store.Find(store.Trees, image.TreeName(k)); ok || p.cfg.Store.HasBlob(k.Digest()) {
+		if _, ok := p.cfg.Store.Find(store.Trees, image.TreeName(k)); ok && !p.files || p.cfg.Store.HasBlob(k.Digest()) {
 			continue
 		}
 		if remote.Has(k.Digest()) || k.Archive == "" {

@@ -22,16 +22,19 @@ type Pushed struct {
 // Push brings what no archive has of a release from the store to the fleet's
 // blobs/. A blob that neither has is a *store.MissingError.
 func Push(ctx context.Context, cfg Config, rel Release) (Pushed, error) {
+	l, err := rel.Lock()
+	if err != nil {
+		return Pushed{Release: rel.String()}, err
+	}
+	return push(ctx, cfg, rel, ownBlobs(l))
+}
+
+func push(ctx context.Context, cfg Config, rel Release, blobs []digest.Digest) (Pushed, error) {
 	done := Pushed{Release: rel.String()}
 	if r := cfg.Fleet.Remote(); r != "" {
 		return done, fmt.Errorf("pushing %s: the remote %s can't be written to yet", rel, r)
 	}
-	l, err := rel.Lock()
-	if err != nil {
-		return done, err
-	}
 	remote := store.Folder{Dir: cfg.Fleet.Blobs()}
-	blobs := ownBlobs(l)
 	for i, d := range blobs {
 		cfg.Progress.Report(snapshot.Event{Stage: "pushing", Item: d.Encoded()[:12], Done: int64(i), Total: int64(len(blobs)), Unit: "blobs"})
 		if remote.Has(d) {
@@ -64,4 +67,17 @@ func ownBlobs(l *lock.Lock) []digest.Digest {
 		}
 	}
 	return blobs
+}
+
+// PushTools brings what no archive has of tools from the store to the fleet's blobs/.
+func PushTools(ctx context.Context, cfg Config, of Release, t *Tools) (Pushed, error) {
+	return push(ctx, cfg, of, ownToolBlobs(t))
+}
+
+// ownToolBlobs are what tools need that no archive has.
+func ownToolBlobs(t *Tools) []digest.Digest {
+	if len(t.Packages) == 0 {
+		return nil
+	}
+	return ownBlobs(&lock.Lock{Archives: t.Archives, Packages: t.Packages, Delta: t.Delta, Rootfs: lock.Rootfs{Digest: t.Digest}})
 }

@@ -101,7 +101,7 @@ func PullTools(ctx context.Context, cfg Config, base *Root, t *Tools) (*ToolsLay
 
 // layer unpacks what isn't unpacked yet and makes the layer.
 func (p *puller) layer(ctx context.Context, base *Root, t *Tools) (string, error) {
-	trees := append([]unpacking{deltaTree(t.Delta)}, packageTrees(t.Packages)...)
+	trees := append([]unpacking{deltaTree(t.Delta)}, packageTrees(p.packages())...)
 	if err := unpackAll(ctx, p.cfg, trees, p.again); err != nil {
 		return "", err
 	}

@@ -17,6 +17,9 @@ type Below struct {
 	Names    Names
 }
 
+// Links are the symbolic links of the root.
+func (b Below) Links() map[string]string { return b.links(nil) }
+
 // links are the symbolic links of the root, and of a layer that comes above it.
 func (b Below) links(above store.Manifest) map[string]string {
 	links := map[string]string{}
