@@ -161,8 +161,9 @@ func MountPoints(spec Spec, root string) (resolved Spec, made []string, err erro
 		if m.Target, err = in.resolve(m.Target); err != nil {
 			return Spec{}, nil, wrap(err)
 		}
-		if m.Target == "/" {
-			return Spec{}, nil, wrap(errors.New("the root itself can't be covered"))
+		if err := coverable(m.Target); err != nil {
+			return Spec{}, nil, &Error{Op: fmt.Sprintf("mounting %s at %s", m.Source, m.Target), Code: CodeEngine, Err: err,
+				Remedy: "mount it at another place: --mount SOURCE:TARGET"}
 		}
 		record := func([]string) error { return nil }
 		if _, rest := in.base(m.Target); in.host(m.Target) == filepath.Join(root, rest) {

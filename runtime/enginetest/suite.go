@@ -47,6 +47,7 @@ func Run(t *testing.T, engine runtime.Engine, options Options) {
 		{"streams", s.streams},
 		{"process", s.process},
 		{"mounts", s.mounts},
+		{"cover", s.cover},
 		{"links", s.links},
 		{"network", s.network},
 		{"isolation", s.isolation},
