@@ -85,7 +85,7 @@ func developer(ctx context.Context, uid uint32, id string) account {
 	if int(uid) != os.Getuid() {
 		return a
 	}
-	if home, err := homeDir(); err == nil {
+	if home, err := homeDir(); err == nil && !homeless() {
 		a.home = home
 	}
 	return a

@@ -13,8 +13,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/mitchellh/go-homedir"
 )
 
 // Fleet is the folder that holds every target's locks.
@@ -58,10 +56,14 @@ type UnknownError struct {
 	Name  string
 	Of    string   // what was searched: "the fleet", "acme"
 	Known []string // what exists there
+	none  string   // what is said where nothing exists
 	hint  string
 }
 
 func (e *UnknownError) Error() string {
+	if e.none != "" && len(e.Known) == 0 {
+		return fmt.Sprintf("unknown %s %q: %s", e.Kind, e.Name, e.none)
+	}
 	known := "nothing yet"
 	if n := len(e.Known); n > 20 {
 		known = strings.Join(e.Known[:20], ", ") + " and " + strconv.Itoa(n-20) + " more"
@@ -327,25 +329,6 @@ func dataDir(name string) (string, error) {
 	}
 	return filepath.Join(home, ".local", "share", "stead", name), nil
 }
-
-func homeDir() (string, error) {
-	home, err := homedir.Dir()
-	if err != nil {
-		return "", &HomeError{err}
-	}
-	return home, nil
-}
-
-// HomeError says that nobody knows where the user's home folder is.
-type HomeError struct{ err error }
-
-func (e *HomeError) Error() string { return fmt.Sprintf("finding the home folder: %v", e.err) }
-
-// Unwrap returns the cause.
-func (e *HomeError) Unwrap() error { return e.err }
-
-// Hint says how to go on.
-func (e *HomeError) Hint() string { return "set HOME" }
 
 // allMirrors are the further addresses of every archive, by its URI.
 func (f *Fleet) allMirrors() map[string][]string {

@@ -128,7 +128,7 @@ func unknownKept(st *store.Store, name string) error {
 		return err
 	}
 	return &UnknownError{Kind: "session", Name: name, Of: "the store", Known: known,
-		hint: "stead enter TARGET --session " + name + " begins one"}
+		none: "no session is kept", hint: "stead sessions lists what is kept; stead enter TARGET --session " + name + " begins one"}
 }
 
 // busy makes an error of a lock that others have.

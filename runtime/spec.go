@@ -109,7 +109,7 @@ func OCI(spec Spec, at Placement) (*specs.Spec, error) {
 // specification is JSON, which has no bytes outside UTF-8.
 func check(spec Spec) error {
 	if len(spec.Command) == 0 || spec.Command[0] == "" {
-		return &Error{Op: "starting " + spec.Name, Code: CodeNotFound, Err: fmt.Errorf("no command given")}
+		return &Error{Op: "starting " + spec.Name, Code: CodeNotFound, Err: errors.New("the command's name is empty")}
 	}
 	text := func(what string, values ...string) error {
 		for _, v := range values {

@@ -61,6 +61,9 @@ func newRun(g *globals) *cobra.Command {
 			if len(command) == 0 {
 				return usagef("no command given: stead run TARGET -- COMMAND")
 			}
+			if command[0] == "" {
+				return usagef("the command's name is empty: stead run TARGET -- COMMAND")
+			}
 			return runSession(cmd.Context(), g, f, target, command)
 		},
 	}

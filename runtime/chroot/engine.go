@@ -65,7 +65,7 @@ func (e *Engine) Check(context.Context) error {
 		Remedy: "give the container its default capabilities, or these: --cap-add " + strings.Join(missing, ",")}
 	if os.Geteuid() != 0 {
 		bad.Err = errors.New("it needs root, to change the root")
-		bad.Remedy = "run as root; what an ordinary user needs for the embedded engine says stead doctor"
+		bad.Remedy = "in a CI container, have the job run as root (docker run --user 0); an ordinary user takes the embedded engine, which needs user namespaces"
 	}
 	return bad
 }
