@@ -16,7 +16,7 @@ import (
 func (s *running) place(spec runtime.Spec, crun bool) (at runtime.Placement, err error) {
 	at = runtime.Placement{Root: s.root, UserNamespace: standsOn() != machine}
 	if !crun && !at.UserNamespace {
-		at.Cgroup = "/" + s.ID // runc insists on one
+		at.Cgroup, s.cgroup = "/"+s.ID, true // runc insists on one
 	}
 	if standsOn() != alone {
 		if s.anchor, err = session.NewAnchor(s.Path("empty")); err == nil {
@@ -51,7 +51,11 @@ func (s *running) launch(binary string, args []string, std *session.Streams, at 
 		return nil, err
 	}
 	defer null.Close()
-	attr := &os.ProcAttr{Dir: s.Dir, Env: []string{"PATH=" + os.Getenv("PATH")},
+	env := []string{"PATH=" + os.Getenv("PATH")}
+	if isCrun(binary) {
+		env = append(env, shield(binary)...)
+	}
+	attr := &os.ProcAttr{Dir: s.Dir, Env: env,
 		Files: []*os.File{null, null, null}, Sys: &syscall.SysProcAttr{Setpgid: true}}
 	if s.socket == nil {
 		attr.Files = []*os.File{std.In, std.Out, std.Err}

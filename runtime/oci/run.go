@@ -6,10 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -26,6 +24,7 @@ type running struct {
 	kept  *os.File        // lock on a kept upper folder
 	other *session.Folder // of the changes, where they can't be in this one
 
+	cgroup  bool // the runtime makes one
 	anchor  *session.Anchor
 	runtime *os.Process
 	socket  *session.ConsoleSocket // where the session has a terminal
@@ -129,10 +128,10 @@ func (s *running) clear() (err error) {
 	if s.other != nil {
 		err = s.other.Remove(nil)
 	}
-	if standsOn() != machine {
-		return errors.Join(err, s.Remove(nil))
+	if s.cgroup {
+		return errors.Join(err, s.Remove(session.RemoveCgroup))
 	}
-	return errors.Join(err, s.Remove(session.RemoveCgroup))
+	return errors.Join(err, s.Remove(nil))
 }
 
 // start mounts the root and starts the runtime from the calling thread, which must
@@ -141,7 +140,7 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	if err := session.PrivateMounts(); err != nil {
 		return err
 	}
-	crun := strings.HasPrefix(filepath.Base(binary), "crun")
+	crun := isCrun(binary)
 	if err := trimCgroups(crun); err != nil {
 		return err
 	}
