@@ -13,14 +13,26 @@ import (
 	"time"
 )
 
-// gitIdentity passes who the developer is to git, as the project's configuration
-// has it, for commits made inside.
-func gitIdentity(ctx context.Context, vars map[string]string, dir string) {
-	out, err := gitOutput(ctx, dir, "config", "--null", "--get-regexp", `^user\.(name|email)$`)
-	if err != nil {
-		return // no git, or nothing set: then nobody is named inside either
-	}
-	for entry := range bytes.SplitSeq(out, []byte{0}) {
+// GitIdentity is the answer of git to who the developer is.
+type GitIdentity struct{ answer chan []byte }
+
+// AskGitIdentity asks git who the developer is, as the project's configuration has it,
+// for commits made inside. Git answers beside what else is done, until ctx ends.
+func AskGitIdentity(ctx context.Context, p *Project) *GitIdentity {
+	g := &GitIdentity{answer: make(chan []byte, 1)}
+	go func() {
+		out, err := gitOutput(ctx, p.Dir, "config", "--null", "--get-regexp", `^user\.(name|email)$`)
+		if err != nil {
+			out = nil // no git, or nothing set: then nobody is named inside either
+		}
+		g.answer <- out
+	}()
+	return g
+}
+
+// pass waits for the answer, once, and gives it to vars.
+func (g *GitIdentity) pass(vars map[string]string) {
+	for entry := range bytes.SplitSeq(<-g.answer, []byte{0}) {
 		key, value, _ := strings.Cut(string(entry), "\n")
 		for _, role := range []string{"AUTHOR", "COMMITTER"} {
 			switch key {

@@ -36,7 +36,8 @@ type SessionOptions struct {
 	Terminal bool
 	Dir      string // where to start, on this machine; "" is the project
 	Progress snapshot.Progress
-	SSHAgent bool // with the network, the developer's ssh agent may be used
+	SSHAgent bool         // with the network, the developer's ssh agent may be used
+	Git      *GitIdentity // asked for before; nil: SessionSpec does
 
 	homeDir string  // a home for this purpose, instead of Home
 	source  string  // what stands at the project's path; "" is the project
@@ -81,6 +82,9 @@ func SessionSpec(ctx context.Context, s *store.Store, env Made, p *Project, opts
 		return plan.spec, fmt.Errorf("opening %s: %w", env.Release, err)
 	}
 	defer plan.root.close()
+	if plan.Git == nil && opts.source == "" {
+		plan.Git = AskGitIdentity(ctx, p)
+	}
 	plan.foresee()
 	shell := os.Getenv("SHELL")
 	if opts.source != "" {
@@ -101,7 +105,7 @@ func SessionSpec(ctx context.Context, s *store.Store, env Made, p *Project, opts
 	plan.certificates()
 	plan.preferMounts()
 	if opts.source == "" && plan.root.program("/usr/bin/git") { // nor on who it is that builds
-		gitIdentity(ctx, plan.vars, p.Dir)
+		plan.Git.pass(plan.vars)
 	}
 	plan.spec.Env = plan.environment()
 	return plan.spec, nil

@@ -97,6 +97,9 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 		return notStarted(g, err)
 	}
 	defer w.close() //nolint:errcheck // the command's exit code counts
+	asking, stop := context.WithCancel(ctx)
+	defer stop()
+	git := envs.AskGitIdentity(asking, w.project)
 	kept, err := holdKept(w, f.session)
 	if err != nil {
 		return notStarted(g, err)
@@ -106,7 +109,7 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 	if err != nil {
 		return notStarted(g, err)
 	}
-	spec, root, err := prepareSession(ctx, g, w, f, target, command, kept)
+	spec, root, err := prepareSession(ctx, g, w, f, target, command, kept, git)
 	if err != nil {
 		return notStarted(g, err)
 	}
@@ -164,7 +167,7 @@ func notStarted(g *globals, err error) error {
 	return exitCode(runtime.ExitCode(err))
 }
 
-func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, target, command []string, kept *keptSession) (spec runtime.Spec, root *envs.Root, err error) {
+func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, target, command []string, kept *keptSession, git *envs.GitIdentity) (spec runtime.Spec, root *envs.Root, err error) {
 	flags, err := f.settings()
 	if err != nil {
 		return spec, nil, err
@@ -189,7 +192,7 @@ func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, ta
 	spec, err = envs.SessionSpec(ctx, w.config.Store,
 		envs.Made{Release: rel, Root: root.Path, Identity: root.Identity, Host: root.Header.Host, Header: root.Header}, w.project,
 		envs.SessionOptions{Settings: w.project.Settings(rel.Target, w.user, flags), Command: command, Upper: kept.upper(),
-			Terminal: isTerminal(os.Stdin) && isTerminal(g.stdout), Dir: dir, SSHAgent: w.user.SSHAgent, Progress: w.config.Progress})
+			Terminal: isTerminal(os.Stdin) && isTerminal(g.stdout), Dir: dir, SSHAgent: w.user.SSHAgent, Git: git, Progress: w.config.Progress})
 	return spec, root, err
 }
 
