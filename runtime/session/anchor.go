@@ -90,13 +90,22 @@ func (a *Anchor) Wait() {
 	}
 	a.End()
 	begun := time.Now()
-	for pause := 50 * time.Microsecond; ; pause = min(2*pause, 5*time.Millisecond) {
+	fd, err := unix.PidfdOpen(a.pid, 0)
+	if err == nil {
+		defer unix.Close(fd)
+	}
+	for pause := time.Millisecond; ; pause = min(2*pause, 5*time.Millisecond) {
 		if pid, err := unix.Wait4(a.pid, nil, unix.WNOHANG, nil); pid == a.pid || err == unix.ECHILD {
 			a.gone = true
 			return
 		}
 		reap(time.Since(begun) > time.Second)
-		time.Sleep(pause)
+		if err != nil { // Linux before 5.3
+			time.Sleep(pause)
+			continue
+		}
+		timeout := unix.NsecToTimespec(pause.Nanoseconds())
+		unix.Ppoll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, &timeout, nil)
 	}
 }
 
