@@ -29,6 +29,8 @@ type Placement struct {
 	// Become are the words before the command that root starts to have it run as the
 	// session's user, where that one isn't there.
 	Become []string
+	// Filter is the system call filter, where it is made already; nil has OCI make it.
+	Filter *specs.LinuxSeccomp
 	// Rows and Columns are the terminal's size at the start, where there is one.
 	Rows, Columns uint
 }
@@ -37,10 +39,6 @@ type Placement struct {
 // have been through MountPoints, its Files through WriteFiles.
 func OCI(spec Spec, at Placement) (*specs.Spec, error) {
 	if err := check(spec); err != nil {
-		return nil, err
-	}
-	caps, err := capabilities(spec.UID)
-	if err != nil {
 		return nil, err
 	}
 	limits, err := rlimits(spec)
@@ -57,14 +55,13 @@ func OCI(spec Spec, at Placement) (*specs.Spec, error) {
 		Hostname: spec.Hostname,
 		Root:     &specs.Root{Path: at.Root},
 		Process: &specs.Process{
-			Terminal:     spec.Terminal,
-			ConsoleSize:  size,
-			User:         specs.User{UID: spec.UID, GID: spec.GID, Umask: &umask, AdditionalGids: spec.Groups},
-			Args:         spec.Command,
-			Env:          spec.Env,
-			Cwd:          path.Join("/", spec.Dir),
-			Capabilities: caps,
-			Rlimits:      limits,
+			Terminal:    spec.Terminal,
+			ConsoleSize: size,
+			User:        specs.User{UID: spec.UID, GID: spec.GID, Umask: &umask, AdditionalGids: spec.Groups},
+			Args:        spec.Command,
+			Env:         spec.Env,
+			Cwd:         path.Join("/", spec.Dir),
+			Rlimits:     limits,
 		},
 		Mounts: mounts(spec, at),
 		Linux: &specs.Linux{
@@ -77,32 +74,62 @@ func OCI(spec Spec, at Placement) (*specs.Spec, error) {
 	// No limits, but no devices either: who may make a device node must not be able to
 	// open this machine's disk with it. Runtimes allow the usual ones. In a user
 	// namespace nobody can make one.
-	guard := at.Cgroup == "" && !at.UserNamespace
 	if at.Cgroup != "" && !at.UserNamespace {
 		s.Linux.Resources = &specs.LinuxResources{
 			Devices: []specs.LinuxDeviceCgroup{{Allow: false, Access: "rwm"}},
 		}
 	}
-	if err := addDevices(s, spec, at.UserNamespace); err != nil {
-		return nil, err
-	}
 	if len(at.Become) > 0 {
 		s.Process.Args = append(slices.Clone(at.Become), spec.Command...)
-		// Root's id is mapped by whoever could give files capabilities as root: user_namespaces(7).
-		mapping := []string{"CAP_SETFCAP"}
 		s.Process.User.UID, s.Process.User.GID = 0, 0
-		s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: mapping, Effective: mapping, Permitted: mapping}
 	}
 	if s.Hooks, err = spec.Kernel.hooks(); err != nil {
 		return nil, err
 	}
-	if s.Linux.Seccomp, err = seccompFilter(s, spec.Kernel, guard); err != nil {
+	if err := privileges(s, spec, at); err != nil {
+		return nil, err
+	}
+	if s.Linux.Seccomp = at.Filter; at.Filter == nil {
+		s.Linux.Seccomp, err = filter(s, spec, at)
+	}
+	return s, err
+}
+
+// Filter is the system call filter of a session for its specification, which engines can
+// have made beside the mounts: it depends on none.
+func Filter(spec Spec, at Placement) (*specs.LinuxSeccomp, error) {
+	s := &specs.Spec{Process: &specs.Process{}, Linux: &specs.Linux{}}
+	if err := privileges(s, spec, at); err != nil {
+		return nil, err
+	}
+	return filter(s, spec, at)
+}
+
+// filter makes the filter for the privileges that s has.
+func filter(s *specs.Spec, spec Spec, at Placement) (*specs.LinuxSeccomp, error) {
+	made, err := seccompFilter(s, spec.Kernel, at.Cgroup == "" && !at.UserNamespace)
+	if err != nil {
 		return nil, fmt.Errorf("building the system call filter: %w", err)
 	}
 	if len(at.Become) > 0 {
-		allowUserNamespace(s.Linux.Seccomp)
+		allowUserNamespace(made)
 	}
-	return s, nil
+	return made, nil
+}
+
+// privileges gives the session its devices and capabilities.
+func privileges(s *specs.Spec, spec Spec, at Placement) (err error) {
+	if err := addDevices(s, spec, at.UserNamespace); err != nil {
+		return err
+	}
+	if len(at.Become) > 0 {
+		// Root's id is mapped by whoever could give files capabilities as root: user_namespaces(7).
+		mapping := []string{"CAP_SETFCAP"}
+		s.Process.Capabilities = &specs.LinuxCapabilities{Bounding: mapping, Effective: mapping, Permitted: mapping}
+		return nil
+	}
+	s.Process.Capabilities, err = capabilities(spec.UID)
+	return err
 }
 
 // check refuses what JSON or a system call would silently change: the runtime

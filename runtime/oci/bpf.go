@@ -1,36 +1,13 @@
 package oci
 
 import (
-	"bytes"
 	"cmp"
-	"encoding/base64"
-	"encoding/binary"
 	"fmt"
 	"slices"
 
 	"github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
-
-// rawFilter is the annotation by which crun takes a filter as the kernel has it
-// instead of the specification's own: crun(1). libseccomp takes some 10 ms to make
-// the same, half of the start of a session.
-const rawFilter = "run.oci.seccomp_bpf_data"
-
-// annotate adds a filter that is made already, for a runtime that takes it. The
-// filter in the specification stays: what doesn't know the annotation uses that.
-func annotate(s *specs.Spec) error {
-	program, err := compile(s.Linux.Seccomp)
-	if err != nil {
-		return fmt.Errorf("building the system call filter: %w", err)
-	}
-	var b bytes.Buffer
-	if err := binary.Write(&b, binary.NativeEndian, program); err != nil {
-		return err
-	}
-	s.Annotations = map[string]string{rawFilter: base64.StdEncoding.EncodeToString(b.Bytes())}
-	return nil
-}
 
 // The parts of struct seccomp_data: seccomp(2).
 const (

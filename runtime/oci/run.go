@@ -144,18 +144,19 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	if err := trimCgroups(crun); err != nil {
 		return err
 	}
-	spec, err := s.furnish(spec)
+	at, err := s.place(spec, crun)
 	if err != nil {
 		return err
 	}
-	at, err := s.place(spec, crun)
+	filter := makeFilter(binary, spec, at)
+	spec, err = s.furnish(spec)
 	if err != nil {
 		return err
 	}
 	if size, err := unix.IoctlGetWinsize(int(std.In.Fd()), unix.TIOCGWINSZ); err == nil {
 		at.Rows, at.Columns = uint(size.Row), uint(size.Col)
 	}
-	if err := s.configure(spec, at, crun); err != nil {
+	if err := s.configure(spec, at, filter); err != nil {
 		return err
 	}
 	// The kernel gives ordinary users few keyrings, and takes its time to have them back;
@@ -207,16 +208,17 @@ func (s *running) furnish(spec runtime.Spec) (runtime.Spec, error) {
 }
 
 // configure writes the specification for the OCI runtime.
-func (s *running) configure(spec runtime.Spec, at runtime.Placement, crun bool) error {
+func (s *running) configure(spec runtime.Spec, at runtime.Placement, made func() (filter, error)) error {
+	filter, err := made()
+	if err != nil {
+		return err
+	}
+	at.Filter = filter.seccomp
 	config, err := runtime.OCI(spec, at)
 	if err != nil {
 		return err
 	}
-	if crun {
-		if err := annotate(config); err != nil {
-			return err
-		}
-	}
+	config.Annotations = filter.annotations
 	data, err := json.Marshal(config)
 	if err != nil {
 		return err
