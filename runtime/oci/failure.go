@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
-	"os"
 	"strings"
 
 	"github.com/stead-env/stead/runtime"
@@ -14,7 +13,7 @@ import (
 // failure is what the runtime logged about a session that it could not start, or
 // nil where it logged no error.
 func (s *running) failure() error {
-	f, err := os.Open(s.Path("log"))
+	f, err := s.kit.Open("log")
 	if err != nil {
 		return nil
 	}

@@ -24,9 +24,11 @@ type filter struct {
 	annotations map[string]string
 }
 
-// makeFilter has a filter made, which takes as long as the mounts do, beside them. What
-// it returns waits for it.
-func makeFilter(binary string, spec runtime.Spec, at runtime.Placement) func() (filter, error) {
+// madeFilter waits for a filter.
+type madeFilter func() (filter, error)
+
+// makeFilter has a filter made, which takes as long as the mounts do, beside them.
+func makeFilter(binary string, spec runtime.Spec, at runtime.Placement) madeFilter {
 	var f filter
 	var err error
 	done := make(chan struct{})

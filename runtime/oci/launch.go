@@ -12,34 +12,49 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// place makes the session's anchor, and says where its container is.
-func (s *running) place(spec runtime.Spec, crun bool) (at runtime.Placement, err error) {
-	at = runtime.Placement{Root: s.root, UserNamespace: standsOn() != machine}
+// place says where the session's container will be.
+func (s *running) place(spec runtime.Spec, crun bool) runtime.Placement {
+	at := runtime.Placement{Root: s.root, UserNamespace: standsOn() != machine, OneUser: standsOn() == alone}
 	if !crun && !at.UserNamespace {
 		at.Cgroup, s.cgroup = "/"+s.ID, true // runc insists on one
 	}
-	if standsOn() != alone {
-		if s.anchor, err = session.NewAnchor(s.Path("empty")); err == nil {
-			at.PID = s.anchor.Namespace()
-		}
-		return at, err
+	if at.OneUser && spec.UID != 0 {
+		at.Become = session.Become(spec.UID, spec.GID)
 	}
-	if s.anchor, err = session.NewRootAnchor(s.Path("empty")); err != nil {
-		return at, err
+	return at
+}
+
+// hold makes the session's anchor, and returns the path of its PID namespace for the OCI
+// runtime. All that this process writes to after its fork is copied first: it comes late.
+func (s *running) hold() (path string, err error) {
+	done := make(chan struct{})
+	// Not from this thread: the anchor is in none of the session's mounts, which would
+	// take their time to end with it. Where it is, the folder is empty.
+	go func() {
+		defer close(done)
+		if standsOn() == alone {
+			s.anchor, err = session.NewRootAnchor(s.own)
+		} else {
+			s.anchor, err = session.NewAnchor(s.own)
+		}
+	}()
+	<-done
+	if err != nil {
+		return "", err
+	}
+	if standsOn() != alone {
+		return s.anchor.Namespace(), nil
 	}
 	// The runtime will be in the anchor's user namespace, from where the anchor can't
 	// be looked at.
-	at.OneUser, at.PID = true, s.Path("pid-namespace")
-	if err := os.WriteFile(at.PID, nil, 0o600); err != nil {
-		return at, err
+	path = s.inside("pid-namespace")
+	if err := s.kit.WriteFile("pid-namespace", nil, 0o600); err != nil {
+		return "", err
 	}
-	if err := unix.Mount(s.anchor.Namespace(), at.PID, "", unix.MS_BIND, ""); err != nil {
-		return at, fmt.Errorf("mounting a PID namespace: %w", err)
+	if err := unix.Mount(s.anchor.Namespace(), path, "", unix.MS_BIND, ""); err != nil {
+		return "", fmt.Errorf("mounting a PID namespace: %w", err)
 	}
-	if spec.UID != 0 {
-		at.Become = session.Become(spec.UID, spec.GID)
-	}
-	return at, nil
+	return path, nil
 }
 
 // launch starts the OCI runtime, as root of this user namespace or of the anchor's.
@@ -55,7 +70,7 @@ func (s *running) launch(binary string, args []string, std *session.Streams, at 
 	if isCrun(binary) {
 		env = append(env, shield(binary)...)
 	}
-	attr := &os.ProcAttr{Dir: s.Dir, Env: env,
+	attr := &os.ProcAttr{Dir: s.own, Env: env,
 		Files: []*os.File{null, null, null}, Sys: &syscall.SysProcAttr{Setpgid: true}}
 	if s.socket == nil {
 		attr.Files = []*os.File{std.In, std.Out, std.Err}

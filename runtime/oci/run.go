@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"syscall"
@@ -19,7 +20,9 @@ import (
 // running is one running session.
 type running struct {
 	*session.Folder
-	root  string          // where the overlay is mounted, in its mount namespace only
+	own   string          // what only the session's mount namespace has: a folder in memory
+	kit   *os.Root        // own, reachable from outside it too
+	root  string          // in own, where the overlay is mounted
 	upper string          // where the overlay's changes are
 	kept  *os.File        // lock on a kept upper folder
 	other *session.Folder // of the changes, where they can't be in this one
@@ -56,13 +59,15 @@ func (e *Engine) Run(ctx context.Context, spec runtime.Spec, stdio runtime.Stdio
 			err = cerr
 		}
 	}()
+	at := s.place(spec, isCrun(binary))
+	filter := makeFilter(binary, spec, at)
 	streams, err := session.OpenStreams(stdio)
 	if err != nil {
 		return runtime.Result{}, engineError("opening standard streams", err)
 	}
 	signals := session.CatchSignals()
 	defer signals.Stop()
-	err = session.OnThread(func() error { return s.start(binary, spec, streams) })
+	err = session.OnThread(func() error { return s.start(binary, spec, at, filter, streams) })
 	streams.Release()
 	if err != nil {
 		streams.Close()
@@ -99,11 +104,11 @@ func engineError(op string, err error) error {
 }
 
 func newSession(spec runtime.Spec) (*running, error) {
-	folder, err := session.NewFolder(spec.Scratch, "root", "empty", "files")
+	folder, err := session.NewFolder(spec.Scratch, "own")
 	if err != nil {
 		return nil, err
 	}
-	s := &running{Folder: folder, root: folder.Path("root")}
+	s := &running{Folder: folder, own: folder.Path("own"), root: folder.Path("own/root")}
 	if s.kept, err = session.TakeUpper(spec.Upper); err == nil {
 		return s, nil
 	}
@@ -118,6 +123,9 @@ func (s *running) clear() (err error) {
 	}
 	if s.changes != nil {
 		s.changes.Close()
+	}
+	if s.kit != nil {
+		s.kit.Close()
 	}
 	if s.kept != nil {
 		s.kept.Close()
@@ -136,7 +144,7 @@ func (s *running) clear() (err error) {
 
 // start mounts the root and starts the runtime from the calling thread, which must
 // not be used for anything else afterwards.
-func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) error {
+func (s *running) start(binary string, spec runtime.Spec, at runtime.Placement, filter madeFilter, std *session.Streams) error {
 	if err := session.PrivateMounts(); err != nil {
 		return err
 	}
@@ -144,13 +152,14 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	if err := trimCgroups(crun); err != nil {
 		return err
 	}
-	at, err := s.place(spec, crun)
+	if err := s.remember(); err != nil {
+		return err
+	}
+	spec, err := s.furnish(spec)
 	if err != nil {
 		return err
 	}
-	filter := makeFilter(binary, spec, at)
-	spec, err = s.furnish(spec)
-	if err != nil {
+	if at.PID, err = s.hold(); err != nil {
 		return err
 	}
 	if size, err := unix.IoctlGetWinsize(int(std.In.Fd()), unix.TIOCGWINSZ); err == nil {
@@ -163,13 +172,13 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	// the filter refuses all that could be done with this process's.
 	// Detached, the command has the given streams themselves, not copies of what goes
 	// through them, and no process but this one stands above it.
-	args := []string{"--root", s.Path("state"), "--log", s.Path("log"), "--log-format", "json"}
+	args := []string{"--root", s.inside("state"), "--log", s.inside("log"), "--log-format", "json"}
 	if crun {
 		args = append(args, "--cgroup-manager", "disabled")
 	}
-	args = append(args, "run", "--no-new-keyring", "--bundle", s.Dir, "--detach", "--pid-file", s.Path("pid"))
+	args = append(args, "run", "--no-new-keyring", "--bundle", s.own, "--detach", "--pid-file", s.inside("pid"))
 	if spec.Terminal {
-		if s.socket, err = session.ListenConsole(s.Dir, "console"); err != nil {
+		if s.socket, err = session.ListenConsole(s.own, "console"); err != nil {
 			return fmt.Errorf("making a socket for the terminal: %w", err)
 		}
 		args = append(args, "--console-socket", "console")
@@ -184,6 +193,21 @@ func (s *running) start(binary string, spec runtime.Spec, std *session.Streams) 
 	return err
 }
 
+// remember mounts the session's own folder: what is in it needs no clearing, and is
+// gone with the last of the session's processes however that ends.
+func (s *running) remember() (err error) {
+	if err := unix.Mount("tmpfs", s.own, "tmpfs", 0, "mode=0700"); err != nil {
+		return fmt.Errorf("mounting a tmpfs: %w", err)
+	}
+	if s.kit, err = os.OpenRoot(s.own); err != nil {
+		return err
+	}
+	return errors.Join(s.kit.Mkdir("root", 0o700), s.kit.Mkdir("files", 0o700))
+}
+
+// inside is the path of a file in the session's own folder.
+func (s *running) inside(name string) string { return filepath.Join(s.own, name) }
+
 // furnish mounts the root and makes in it what the session's mounts need. It returns
 // spec with places that have no links.
 func (s *running) furnish(spec runtime.Spec) (runtime.Spec, error) {
@@ -195,7 +219,7 @@ func (s *running) furnish(spec runtime.Spec) (runtime.Spec, error) {
 	if s.changes, err = os.OpenRoot(s.upper); err != nil {
 		return spec, err
 	}
-	if spec, err = runtime.WriteFiles(spec, s.Path("files")); err != nil {
+	if spec, err = runtime.WriteFiles(spec, s.inside("files")); err != nil {
 		return spec, err
 	}
 	if spec, s.made, err = runtime.MountPoints(spec, s.root); err != nil {
@@ -208,7 +232,7 @@ func (s *running) furnish(spec runtime.Spec) (runtime.Spec, error) {
 }
 
 // configure writes the specification for the OCI runtime.
-func (s *running) configure(spec runtime.Spec, at runtime.Placement, made func() (filter, error)) error {
+func (s *running) configure(spec runtime.Spec, at runtime.Placement, made madeFilter) error {
 	filter, err := made()
 	if err != nil {
 		return err
@@ -223,7 +247,7 @@ func (s *running) configure(spec runtime.Spec, at runtime.Placement, made func()
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(s.Path("config.json"), data, 0o600)
+	return s.kit.WriteFile("config.json", data, 0o600)
 }
 
 // wait waits for the command, forwarding signals to it, and returns its exit code.
@@ -237,7 +261,7 @@ func (s *running) wait(std *session.Streams, signals *session.Signals) (int, err
 	if err != nil {
 		return runtime.CodeEngine, engineError("running the OCI runtime", err)
 	}
-	text, err := os.ReadFile(s.Path("pid"))
+	text, err := s.kit.ReadFile("pid")
 	if err != nil {
 		return runtime.CodeEngine, engineError("reading the command's process id", err)
 	}

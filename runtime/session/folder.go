@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
 	"github.com/stead-env/stead/runtime"
@@ -78,12 +79,30 @@ func remove(dir string, clear func(id string) error) error {
 		err = clear(filepath.Base(dir))
 	}
 	if err == nil {
-		err = runtime.RemoveAll(dir)
+		err = removeAll(dir)
 	}
 	if err != nil {
 		return fmt.Errorf("clearing the session %s: %w", dir, err)
 	}
 	return os.Remove(dir + lockSuffix)
+}
+
+// removeAll removes a folder, what it has side by side: to remove even an empty one
+// takes a disk's file system long.
+func removeAll(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var parts errgroup.Group
+	parts.SetLimit(4)
+	for _, entry := range entries {
+		parts.Go(func() error { return runtime.RemoveAll(filepath.Join(dir, entry.Name())) })
+	}
+	if err := parts.Wait(); err != nil {
+		return err
+	}
+	return runtime.RemoveAll(dir)
 }
 
 // Sweep removes the folders in scratch of sessions whose process is gone.
