@@ -31,8 +31,9 @@ type suite struct {
 	sessions *sessions // that were ever in scratch
 }
 
-// Run runs the conformance suite on an engine, the one that Main was given.
-func Run(t *testing.T, engine runtime.Engine, options Options) {
+// Run runs the conformance suite on an engine, the one that Main was given. It returns
+// the names of all that ever was in its sessions' scratch folder.
+func Run(t *testing.T, engine runtime.Engine, options Options) []string {
 	if err := engine.Check(t.Context()); err != nil {
 		t.Fatalf("the engine can't run here: %v", err)
 	}
@@ -71,6 +72,7 @@ func Run(t *testing.T, engine runtime.Engine, options Options) {
 		t.Errorf("a root filesystem was written to:\n%s", differ(before, after))
 	}
 	s.nothingLeft(t)
+	return s.sessions.seen(t)
 }
 
 // identity stands for the content of the suite's root.

@@ -30,9 +30,8 @@ func NewUser(t testing.TB, subordinate bool) *User {
 	if os.Geteuid() != 0 {
 		t.Skip("making a user takes root")
 	}
-	home, err := os.MkdirTemp("", "stead-user-")
-	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(home) })
+	clearUsers()
+	home := folder(t, "stead-user-")
 	u := &User{Name: "stead-" + strings.ToLower(rand.Text()[:10]), Home: home}
 	run(t, "useradd", "--no-create-home", "--home-dir", home, "--shell", "/bin/sh", u.Name)
 	t.Cleanup(func() { run(t, "userdel", u.Name) }) // and the ranges
@@ -94,9 +93,7 @@ func (u *User) Command(t testing.TB, path string, args ...string) *exec.Cmd {
 // library, as stead is.
 func Program(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "stead-program-")
-	must(t, err)
-	t.Cleanup(func() { os.RemoveAll(dir) })
+	dir := folder(t, "stead-program-")
 	must(t, os.Chmod(dir, 0o755))
 	self, err := os.Executable()
 	must(t, err)
