@@ -1,10 +1,6 @@
 package envs
 
 import (
-	"encoding/json"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -12,13 +8,10 @@ import (
 	"time"
 
 	"github.com/CycloneDX/cyclonedx-go"
-	slsa "github.com/in-toto/attestation/go/predicates/provenance/v1"
-	intoto "github.com/in-toto/attestation/go/v1"
 	"github.com/opencontainers/go-digest"
 	"github.com/package-url/packageurl-go"
-	"github.com/santhosh-tekuri/jsonschema/v6"
-	"google.golang.org/protobuf/encoding/protojson"
 
+	"github.com/stead-env/stead/envs/evidencetest"
 	"github.com/stead-env/stead/envs/lock"
 	"github.com/stead-env/stead/runtime"
 )
@@ -77,103 +70,10 @@ func evidenceForTest(t *testing.T, f *buildFacts) map[string][]byte {
 	return files
 }
 
-// checkStatement reads a statement and its predicate with in-toto's own library, which
-// takes no field that it doesn't know.
-func checkStatement(t *testing.T, whole, alone []byte) (*intoto.Statement, *slsa.Provenance) {
-	t.Helper()
-	var s intoto.Statement
-	if err := protojson.Unmarshal(whole, &s); err != nil {
-		t.Fatalf("%v\n%s", err, whole)
-	}
-	if err := s.Validate(); err != nil || s.Type != intoto.StatementTypeUri || s.PredicateType != "https://slsa.dev/provenance/v1" {
-		t.Errorf("the statement, of type %s with a %s: %v", s.Type, s.PredicateType, err)
-	}
-	var p slsa.Provenance
-	if err := protojson.Unmarshal(alone, &p); err != nil {
-		t.Fatalf("%v\n%s", err, alone)
-	}
-	if err := p.Validate(); err != nil {
-		t.Errorf("the predicate: %v", err)
-	}
-	var inside struct{ Predicate any }
-	var outside any
-	if err := json.Unmarshal(whole, &inside); err != nil {
-		t.Error(err)
-	}
-	if err := json.Unmarshal(alone, &outside); err != nil {
-		t.Error(err)
-	}
-	alike(t, inside.Predicate, outside)
-	return &s, &p
-}
-
-// schemas are those of CycloneDX, which come with its library.
-func schemas(t *testing.T) string {
-	t.Helper()
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/CycloneDX/cyclonedx-go").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(strings.TrimSpace(string(out)), "schema")
-}
-
-// checkContents reads the list of an env with CycloneDX's library and holds it against
-// its schema.
-func checkContents(t *testing.T, text []byte) *cyclonedx.BOM {
-	t.Helper()
-	c := jsonschema.NewCompiler()
-	c.DefaultDraft(jsonschema.Draft7)
-	for url, name := range map[string]string{"bom-1.6.schema.json": "bom-1.6.schema.json", "spdx.schema.json": "spdx.schema.json",
-		"jsf-0.82.schema.json": "jsf-0.82.schemax.json"} {
-		f, err := os.Open(filepath.Join(schemas(t), name))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Close()
-		doc, err := jsonschema.UnmarshalJSON(f)
-		if err == nil {
-			err = c.AddResource("http://cyclonedx.org/schema/"+url, doc)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	schema, err := c.Compile("http://cyclonedx.org/schema/bom-1.6.schema.json")
-	if err != nil {
-		t.Fatal(err)
-	}
-	doc, err := jsonschema.UnmarshalJSON(strings.NewReader(string(text)))
-	if err == nil {
-		err = schema.Validate(doc)
-	}
-	if err != nil {
-		t.Errorf("the list of the env: %v", err)
-	}
-	var bom cyclonedx.BOM
-	if err := cyclonedx.NewBOMDecoder(strings.NewReader(string(text)), cyclonedx.BOMFileFormatJSON).Decode(&bom); err != nil {
-		t.Fatal(err)
-	}
-	known := map[string]bool{bom.Metadata.Component.BOMRef: true}
-	for _, c := range *bom.Components {
-		if known[c.BOMRef] {
-			t.Errorf("two components have the name %s", c.BOMRef)
-		}
-		known[c.BOMRef] = true
-	}
-	for _, d := range *bom.Dependencies {
-		for _, ref := range append([]string{d.Ref}, *d.Dependencies...) {
-			if !known[ref] {
-				t.Errorf("the list has no component %s", ref)
-			}
-		}
-	}
-	return &bom
-}
-
 func TestProvenance(t *testing.T) {
 	f := factsForTest()
 	files := evidenceForTest(t, f)
-	s, p := checkStatement(t, files[statementFile], files[predicateFile])
+	s, p := evidencetest.Statement(t, files[statementFile], files[predicateFile])
 	if len(s.Subject) != 2 || s.Subject[1].Name != "lib/x.so" || s.Subject[1].Digest["sha256"] != strings.Repeat("f", 64) {
 		t.Errorf("the subjects are %v", s.Subject)
 	}
@@ -210,7 +110,7 @@ func TestProvenance(t *testing.T) {
 
 func TestContentsList(t *testing.T) {
 	f := factsForTest()
-	bom := checkContents(t, evidenceForTest(t, f)[contentsFile])
+	bom := evidencetest.Contents(t, evidenceForTest(t, f)[contentsFile])
 	alike(t, *bom.Metadata.Component, cyclonedx.Component{Type: "container", BOMRef: "env", Name: "acme", Version: "3"})
 	refs := map[string][]string{}
 	for _, d := range *bom.Dependencies {
@@ -269,7 +169,7 @@ func TestEvidenceRepeats(t *testing.T) {
 		}
 	}
 	alike(t, differ, []string{`"invocationId"`, `"startedOn"`, `"finishedOn"`})
-	if _, p := checkStatement(t, b[statementFile], b[predicateFile]); !strings.HasPrefix(p.RunDetails.Metadata.InvocationId, "urn:uuid:") {
+	if _, p := evidencetest.Statement(t, b[statementFile], b[predicateFile]); !strings.HasPrefix(p.RunDetails.Metadata.InvocationId, "urn:uuid:") {
 		t.Errorf("the build's name is %s", p.RunDetails.Metadata.InvocationId)
 	}
 }
@@ -279,8 +179,8 @@ func TestEvidenceOfLittle(t *testing.T) {
 	f := factsForTest()
 	f.Tools, f.Source, f.Lock.Host, f.Lock.Archives, f.Lock.Delta = nil, Source{}, lock.Host{}, nil, lock.Delta{}
 	files := evidenceForTest(t, f)
-	checkStatement(t, files[statementFile], files[predicateFile])
-	checkContents(t, files[contentsFile])
+	evidencetest.Statement(t, files[statementFile], files[predicateFile])
+	evidencetest.Contents(t, files[contentsFile])
 	list, err := f.evidence(nil)
 	if err != nil || len(list) != 1 || list[0].Path != contentsFile {
 		t.Errorf("without artifacts there is %v, %v", list, err)

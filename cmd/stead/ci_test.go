@@ -97,6 +97,7 @@ func TestInCI(t *testing.T) {
 	made := strings.TrimSpace(r.must(exec.Command("../../testdata/hosts/cached", "userlands")))
 	host := filepath.Join(made, "bookworm")
 	r.must(r.command("fleet", "one", "snapshot", host, "acme", "--yes"))
+	r.must(r.command("fleet", "one", "snapshot", host, "globex", "--yes"))
 	r.pull("one")
 	c := newCI(r, host)
 	r.must(exec.Command("cp", "-a", r.path("fleet"), filepath.Join(c.root, "fleet")))
@@ -140,4 +141,5 @@ func TestInCI(t *testing.T) {
 	if left, err := os.ReadDir(filepath.Join(c.root, "store", "sessions")); err != nil || len(left) != 0 {
 		t.Errorf("sessions left %v, %v", left, err)
 	}
+	t.Run("recipes", func(t *testing.T) { testRecipes(t, c) })
 }
