@@ -26,6 +26,7 @@ type BuildOptions struct {
 	Output    io.Writer
 	Events    func(BuildEvent) // may be called from several goroutines at once
 	User      UserConfig
+	Tools     ToolsConfig
 	Builder   Builder // as provenance names it
 }
 
@@ -106,21 +107,6 @@ func (e *NothingToBuildError) Error() string {
 // Hint says how to go on.
 func (e *NothingToBuildError) Hint() string {
 	return "put command under [build] in stead.toml, or give one: stead build " + e.Target + " -- COMMAND"
-}
-
-// ToolsError says that a project asks for what can't be added to an env yet.
-type ToolsError struct {
-	Target string
-	Tools  []string
-}
-
-func (e *ToolsError) Error() string {
-	return fmt.Sprintf("building for %s: adding tools (%s) to an env isn't built yet", e.Target, strings.Join(e.Tools, ", "))
-}
-
-// Hint says how to go on.
-func (e *ToolsError) Hint() string {
-	return "where the host has a compiler of its own, leave tools out of stead.toml"
 }
 
 // builds are the builds of one command.

@@ -23,6 +23,7 @@ type builder struct {
 	release  Release
 	build    Build
 	root     *Root
+	tools    AddedTools
 	view     *View
 	settings Settings
 	log      *os.File
@@ -47,6 +48,10 @@ func (b *builds) build(ctx context.Context, rel Release, built *Built) (err erro
 		return err
 	}
 	defer letGo()
+	if r.tools, err = r.project.ReadyTools(ctx, r.cfg, r.root, r.opts.Tools); err != nil {
+		return err
+	}
+	defer r.tools.Release()
 	view, release, err := openView(ctx, r.cfg, b.project.Dir, rel.Target)
 	if err != nil {
 		return err
@@ -75,15 +80,12 @@ func (b *builds) build(ctx context.Context, rel Release, built *Built) (err erro
 
 // plan finds what is to be done, before anything is.
 func (r *builder) plan() error {
-	build, tools, _ := r.project.Config.For(r.release.Target)
+	build, _, _ := r.project.Config.For(r.release.Target)
 	if len(r.opts.Command) > 0 {
 		build.Command = r.opts.Command
 	}
 	if len(build.Command) == 0 {
 		return &NothingToBuildError{r.release.Target, r.project.Dir}
-	}
-	if len(tools) > 0 {
-		return &ToolsError{r.release.Target, tools}
 	}
 	r.build = build
 	return CheckRuns(r.release)
@@ -108,7 +110,8 @@ func (r *builder) sync(ctx context.Context) error {
 	if _, err := r.view.Sync(ctx, r.project.Dir, r.cfg.Progress); err != nil {
 		return err
 	}
-	r.made = Made{Release: r.release, Root: r.root.Path, Identity: r.root.Identity, Host: r.root.Header.Host, Header: r.root.Header}
+	r.made = Made{Release: r.release, Root: r.root.Path, Identity: r.root.Identity, Host: r.root.Header.Host, Header: r.root.Header,
+		Tools: r.tools.Layer}
 	r.settings.Variables = withSources(r.settings.Variables, revision(ctx, r.project.Dir), r.view.Newest)
 	return nil
 }
@@ -151,7 +154,7 @@ func (r *builder) collect(ctx context.Context) (Artifacts, error) {
 	if err != nil {
 		return list, err
 	}
-	return bring(ctx, dir, r.project.Dir, list, found, r.facts.tell(r.root, nil, nil))
+	return bring(ctx, dir, r.project.Dir, list, found, r.facts.tell(r.root, r.tools.Tools, r.tools.Layer))
 }
 
 // buildSettings are what commands of a build have of the project's [env]: what is

@@ -23,10 +23,11 @@ const young = time.Hour
 
 // Collected is what GC removed, or would remove.
 type Collected struct {
-	Roots int `json:"roots"`
-	Trees int `json:"trees"`
-	Blobs int `json:"blobs"`
-	Views int `json:"views"`
+	Roots  int `json:"roots"`
+	Layers int `json:"layers"` // of tools
+	Trees  int `json:"trees"`
+	Blobs  int `json:"blobs"`
+	Views  int `json:"views"`
 	// Sole counts blobs that no lock of the fleet names and that exist nowhere else;
 	// they stay.
 	Sole int `json:"sole"`
@@ -35,16 +36,17 @@ type Collected struct {
 	Sessions []string `json:"sessions"`
 }
 
-// GC removes from the store what no release of the fleet needs, and the views of
-// projects that are gone. It never takes the only copy of a blob, nor a root that
+// GC removes from the store what neither a release of the fleet needs nor the tools of a
+// project that was worked with here, and the views of projects that are gone. It never takes the only copy of a blob, nor a root that
 // a session stands on. With dry nothing is removed.
 func GC(ctx context.Context, cfg Config, dry bool) (Collected, error) {
 	c := collector{st: cfg.Store, dry: dry, keep: map[string]bool{}}
-	if err := errors.Join(c.mark(cfg.Fleet), c.kept(ctx)); err != nil {
+	if err := errors.Join(c.mark(cfg.Fleet), c.kept(ctx), c.projects()); err != nil {
 		return c.done, err
 	}
 	err := errors.Join(
 		c.items(ctx, store.Roots, &c.done.Roots),
+		c.items(ctx, store.Layers, &c.done.Layers),
 		c.items(ctx, store.Trees, &c.done.Trees),
 		c.blobs(ctx),
 		c.views(ctx))
@@ -117,6 +119,52 @@ func (c *collector) release(rel Release) (known bool, err error) {
 	return known, nil
 }
 
+// projects notes what the tools of projects need that were worked with here. A stead.lock
+// that can't be read needs nothing: what there was of it can be made again.
+func (c *collector) projects() error {
+	views, err := filepath.Glob(filepath.Join(c.st.Dir(), "views", "*"))
+	if err != nil {
+		return err
+	}
+	for _, dir := range views {
+		remembered, err := filepath.Glob(filepath.Join(dir, "*", keptTools, "*.lock"))
+		if err != nil {
+			return err
+		}
+		if project, err := readBounded(filepath.Join(dir, "project"), 1<<16); err == nil {
+			remembered = append(remembered, filepath.Join(string(project), ProjectLockFile))
+		}
+		for _, path := range remembered {
+			data, err := readBounded(path, maxProjectLock)
+			if err != nil {
+				continue
+			}
+			if l, err := parseProjectLock(path, data); err == nil {
+				for _, t := range l.Targets {
+					c.tools(t.Lock, t.Tools)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// tools notes what tools need that were added to the release with that identity.
+func (c *collector) tools(identity digest.Digest, t *ChosenTools) {
+	if t == nil || len(t.Packages) == 0 {
+		return
+	}
+	tools := t.Tools()
+	c.keep["layers/"+LayerName(identity, tools)] = true
+	for _, d := range ownToolBlobs(tools) {
+		c.keep["blobs/"+d.Encoded()] = true
+	}
+	c.keep["trees/"+t.Delta.SHA256] = true
+	for _, p := range tools.Packages {
+		c.keep["blobs/"+p.SHA256], c.keep["trees/"+image.TreeName(p)] = true, true
+	}
+}
+
 // kept notes what named sessions stand on. It removes those that were being begun when
 // stead was killed.
 func (c *collector) kept(ctx context.Context) error {
@@ -136,6 +184,11 @@ func (c *collector) kept(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		tools, err := k.tools()
+		if err != nil {
+			return err
+		}
+		c.tools(k.record.Identity, tools)
 		if !known {
 			c.done.Sessions = append(c.done.Sessions, name+" ("+k.Release().String()+")")
 		}

@@ -156,7 +156,7 @@ func TestPush(t *testing.T) {
 	if err := s.Sole(manifest); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []Pushed{{"acme@1", 3, 0}, {"acme@1", 0, 3}} {
+	for _, want := range []Pushed{{"acme@1", 3, 0, false}, {"acme@1", 0, 3, false}} {
 		if got, err := Push(t.Context(), cfg, rel); err != nil || got != want {
 			t.Errorf("got %+v %v, want %+v", got, err, want)
 		}

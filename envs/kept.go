@@ -35,6 +35,7 @@ const (
 	keptDir     = "kept"         // in the store
 	keptFile    = "session.toml" // keptRecord
 	keptLock    = "release.lock" // a copy: the fleet at hand may not have the release
+	keptAdded   = "tools.lock"   // as stead.lock has them; only where the session has tools
 	keptChanges = "changes"
 	keptUpper   = "upper" // in that: what an overlay keeps, with every engine
 )
@@ -236,13 +237,16 @@ func (k *Kept) Continue(f *Fleet, ref Ref) (note string, err error) {
 }
 
 // Use notes that the session is about to be entered, on a release.
-func (k *Kept) Use(rel Release, engine string) error {
+func (k *Kept) Use(rel Release, engine string, tools AddedTools) error {
 	ids, now := k.st.Owners().Name(), time.Now().UTC().Truncate(time.Second)
 	switch {
 	case k.New:
 		text, err := rel.Text()
 		if err == nil {
 			err = writeFile(filepath.Join(k.dir, keptLock), text, 0o600)
+		}
+		if err == nil {
+			err = k.keepTools(rel, lock.Identity(text), tools.chosen)
 		}
 		if err == nil {
 			err = os.Mkdir(k.Upper(), 0o700)

@@ -41,7 +41,7 @@ func begin(t *testing.T, s *store.Store, name string, rel Release, files map[str
 	t.Helper()
 	k, err := HoldKept(s, name)
 	if err == nil {
-		err = k.Use(rel, "embedded")
+		err = k.Use(rel, "embedded", AddedTools{})
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func TestKeptSession(t *testing.T) {
 	if err != nil || !k.New {
 		t.Fatalf("a new session: %+v, %v", k, err)
 	}
-	if err := k.Use(rel[0], "embedded"); err != nil {
+	if err := k.Use(rel[0], "embedded", AddedTools{}); err != nil {
 		t.Fatal(err)
 	}
 	tree(t, filepath.Join(k.Upper(), keptUpper), map[string]string{"etc/new": "content", "home/ann/point": ""})
@@ -100,8 +100,8 @@ func TestKeptSession(t *testing.T) {
 		_, err := k.Continue(cfg.Fleet, ref)
 		isKeptError(t, err, "was begun on acme@1, and "+ref.String()+" is asked for", "another name")
 	}
-	isKeptError(t, k.Use(rel[0], "containerd"), "begun with the engine embedded", "--engine embedded")
-	if err := k.Use(k.Release(), "embedded"); err != nil {
+	isKeptError(t, k.Use(rel[0], "containerd", AddedTools{}), "begun with the engine embedded", "--engine embedded")
+	if err := k.Use(k.Release(), "embedded", AddedTools{}); err != nil {
 		t.Error(err)
 	}
 	if err := k.Close(false); err != nil { // whatever went wrong, it isn't a new one
@@ -149,7 +149,7 @@ func TestKeptNotStarted(t *testing.T) {
 	for _, used := range []bool{false, true} {
 		k, err := HoldKept(cfg.Store, "up")
 		if err == nil && used {
-			err = k.Use(rel[0], "embedded")
+			err = k.Use(rel[0], "embedded", AddedTools{})
 		}
 		if err == nil {
 			err = k.Close(false)

@@ -48,6 +48,9 @@ func (p *Project) Matrix(f *Fleet, refs []Ref, locked bool) ([]MatrixEntry, erro
 		}
 		e := MatrixEntry{Target: rel.Target, Ref: ref.String(), Release: rel.Number, Lock: lock.Identity(text), Architecture: h.Host.Architecture,
 			Paths: []string{filepath.Join(dir, store.BlobsDir)}}
+		if e.Tools, err = p.toolsDigest(rel.Target, e.Lock); err != nil {
+			return nil, err
+		}
 		e.Key = cacheKey(e.Lock, e.Tools)
 		entries = append(entries, e)
 	}

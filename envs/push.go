@@ -2,7 +2,9 @@ package envs
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/opencontainers/go-digest"
 
@@ -15,8 +17,9 @@ import (
 // Pushed is what Push did for one release.
 type Pushed struct {
 	Release string `json:"release"`
-	Blobs   int    `json:"blobs"`   // brought to the remote
-	Present int    `json:"present"` // that were there already
+	Blobs   int    `json:"blobs"`           // brought to the remote
+	Present int    `json:"present"`         // that were there already
+	Tools   bool   `json:"tools,omitempty"` // it is of a project's tools for that release
 }
 
 // Push brings what no archive has of a release from the store to the fleet's
@@ -67,6 +70,34 @@ func ownBlobs(l *lock.Lock) []digest.Digest {
 		}
 	}
 	return blobs
+}
+
+// PushTools brings what no archive has of the project's tools, for some targets or for
+// all, from the store to the fleet's blobs/.
+func (p *Project) PushTools(ctx context.Context, cfg Config, targets []string) ([]Pushed, error) {
+	l, err := p.readLock()
+	if err != nil {
+		return nil, err
+	}
+	var all []Pushed
+	for _, c := range l.Targets {
+		ref, err := ParseRef(c.Want)
+		if err != nil || c.Tools == nil || len(c.Tools.Packages) == 0 || len(targets) > 0 && !slices.Contains(targets, ref.Target) {
+			continue
+		}
+		done, err := PushTools(ctx, cfg, Release{Target: ref.Target, Number: c.Release}, c.Tools.Tools())
+		var missing *store.MissingError
+		if errors.As(err, &missing) {
+			cfg.Progress.Note("pushing", fmt.Sprintf("the tools for %s aren't all here: whoever made them has %s", c.Want, missing.Digest))
+			continue
+		}
+		if err != nil {
+			return all, err
+		}
+		done.Tools = true
+		all = append(all, done)
+	}
+	return all, nil
 }
 
 // PushTools brings what no archive has of tools from the store to the fleet's blobs/.

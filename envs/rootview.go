@@ -16,27 +16,44 @@ import (
 type rootView struct {
 	dir   string
 	root  *os.Root
-	upper *os.Root // nil where nothing is kept
+	upper *os.Root   // nil where nothing is kept
+	lower []*os.Root // between the two, the topmost first
 }
 
-// viewRoot opens a root, and over it the upper folder of a kept session, "" for none.
-func viewRoot(dir, upper string) (v rootView, err error) {
+// viewRoot opens a root, and over it the upper folder of a kept session, "" for none,
+// with layers between them.
+func viewRoot(dir, upper string, lower ...string) (v rootView, err error) {
 	v.dir = dir
-	if v.root, err = os.OpenRoot(dir); err != nil || upper == "" {
+	defer func() {
+		if err != nil {
+			v.close()
+		}
+	}()
+	if v.root, err = os.OpenRoot(dir); err != nil {
 		return v, err
+	}
+	for _, l := range lower {
+		layer, err := os.OpenRoot(l)
+		if err != nil {
+			return v, err
+		}
+		v.lower = append(v.lower, layer)
+	}
+	if upper == "" {
+		return v, nil
 	}
 	v.upper, err = os.OpenRoot(filepath.Join(upper, keptUpper))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		v.root.Close()
-		return v, err
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
 	}
-	return v, nil
+	return v, err
 }
 
 func (v rootView) close() {
-	v.root.Close()
-	if v.upper != nil {
-		v.upper.Close()
+	for _, r := range append([]*os.Root{v.root, v.upper}, v.lower...) {
+		if r != nil {
+			r.Close()
+		}
 	}
 }
 
@@ -50,11 +67,12 @@ func (v rootView) layer(at string) (*os.Root, fs.FileInfo) {
 			return v.upper, info
 		}
 	}
-	info, err := v.root.Lstat(relative(at))
-	if err != nil {
-		return nil, nil
+	for _, layer := range append(v.lower[:len(v.lower):len(v.lower)], v.root) {
+		if info, err := layer.Lstat(relative(at)); err == nil {
+			return layer, info
+		}
 	}
-	return v.root, info
+	return nil, nil
 }
 
 // find follows the links of a path and says what is at their end; info is nil where

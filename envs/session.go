@@ -26,6 +26,8 @@ type Made struct {
 	Identity digest.Digest
 	Host     lock.Host
 	Header   lock.Header // tells of the kernel, where a session asks
+	// Tools are laid over Root; nil for none.
+	Tools *ToolsLayer
 }
 
 // SessionOptions are what a session is to be.
@@ -78,7 +80,10 @@ func SessionSpec(ctx context.Context, s *store.Store, env Made, p *Project, opts
 		plan.spec.UID, plan.spec.GID = 0, 0
 	}
 	var err error
-	if plan.root, err = viewRoot(env.Root, opts.Upper); err != nil {
+	if env.Tools != nil {
+		plan.spec.Lower = []string{env.Tools.Path}
+	}
+	if plan.root, err = viewRoot(env.Root, opts.Upper, plan.spec.Lower...); err != nil {
 		return plan.spec, fmt.Errorf("opening %s: %w", env.Release, err)
 	}
 	defer plan.root.close()

@@ -51,10 +51,9 @@ func OpenView(ctx context.Context, s *store.Store, project, target string) (v *V
 		release()
 		return nil, nil, fmt.Errorf("making the view of %s for %s: %w", project, target, err)
 	}
-	// For gc, which can't tell from a digest whether the project is still there.
-	if err := os.WriteFile(filepath.Join(dir, "project"), []byte(project), 0o600); err != nil {
+	if err := noteProject(s, project); err != nil {
 		release()
-		return nil, nil, fmt.Errorf("making the view of %s for %s: %w", project, target, err)
+		return nil, nil, err
 	}
 	return v, release, nil
 }
@@ -114,6 +113,23 @@ func diskUse(dirs ...string) (size int64, files int, err error) {
 		err = errors.Join(err, walk)
 	}
 	return size, files, err
+}
+
+// noteProject tells gc of a project: it can't tell from a digest whether one is still
+// there, and what its stead.lock needs.
+func noteProject(s *store.Store, project string) error {
+	name := filepath.Join(viewDir(s, project), "project")
+	if known, err := os.ReadFile(name); err == nil && string(known) == project {
+		return nil
+	}
+	err := os.MkdirAll(filepath.Dir(name), 0o755)
+	if err == nil {
+		err = writeFile(name, []byte(project), 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("noting project %s: %w", project, err)
+	}
+	return nil
 }
 
 // synced reports whether a sync was there before.

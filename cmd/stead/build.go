@@ -12,9 +12,10 @@ import (
 )
 
 type buildFlags struct {
-	all, locked, keepGoing, failFast, asJSON, quiet bool
-	jobs, atOnce                                    int
-	clean, engine                                   string
+	all, locked, noTools, keepGoing, failFast, asJSON, quiet bool
+
+	jobs, atOnce  int
+	clean, engine string
 }
 
 func newBuild(g *globals) *cobra.Command {
@@ -45,6 +46,7 @@ func newBuild(g *globals) *cobra.Command {
 	flags := cmd.Flags()
 	flags.BoolVar(&f.all, "all", false, "build for every target of the project (the default where none is named)")
 	flags.BoolVar(&f.locked, "locked", false, "fail where stead.lock doesn't match, and don't change it")
+	noToolsFlag(flags, &f.noTools)
 	flags.BoolVarP(&f.keepGoing, "keep-going", "k", false, "build the other targets when one fails")
 	flags.BoolVar(&f.failFast, "fail-fast", false, "stop when a target fails (the default)")
 	flags.IntVarP(&f.jobs, "jobs", "j", 0, "jobs that all builds run at once (default: one for each processor, as far as memory goes)")
@@ -93,6 +95,8 @@ func runBuild(ctx context.Context, g *globals, f buildFlags, args, command []str
 	}
 	g.sweep(ctx, engine, envs.ScratchDir(w.config.Store))
 	opts.Command, opts.User, opts.Builder = command, w.user, envs.ReadBuilder(thisVersion())
+	opts.Tools = g.toolsOptions(w, f.engine)
+	opts.Tools.Without, opts.Tools.Locked = f.noTools, f.locked
 	board := newBoard(w.meter)
 	defer board.close()
 	if !f.quiet && len(releases) == 1 {

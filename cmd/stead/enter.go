@@ -109,16 +109,17 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 	if err != nil {
 		return notStarted(g, err)
 	}
-	spec, root, err := prepareSession(ctx, g, w, f, target, command, kept, git)
+	spec, root, tools, err := prepareSession(ctx, g, w, f, target, command, kept, git)
 	if err != nil {
 		return notStarted(g, err)
 	}
+	defer tools.Release()
 	letGo, err := envs.Hold(root)
 	if err != nil {
 		return notStarted(g, err)
 	}
 	defer letGo()
-	if err := kept.use(root, engine); err != nil {
+	if err := kept.use(root, engine, tools); err != nil {
 		return notStarted(g, err)
 	}
 	w.meter.close()
@@ -167,33 +168,37 @@ func notStarted(g *globals, err error) error {
 	return exitCode(runtime.ExitCode(err))
 }
 
-func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, target, command []string, kept *keptSession, git *envs.GitIdentity) (spec runtime.Spec, root *envs.Root, err error) {
+func prepareSession(ctx context.Context, g *globals, w *work, f sessionFlags, target, command []string, kept *keptSession, git *envs.GitIdentity) (spec runtime.Spec, root *envs.Root, tools envs.AddedTools, err error) {
 	flags, err := f.settings()
 	if err != nil {
-		return spec, nil, err
+		return spec, nil, tools, err
 	}
 	rel, err := sessionRelease(g, w, f, target, kept)
 	if err != nil {
-		return spec, nil, err
+		return spec, nil, tools, err
 	}
 	if err := envs.CheckRuns(rel); err != nil {
-		return spec, nil, err
+		return spec, nil, tools, err
 	}
 	if root, err = envs.Pull(ctx, w.config, rel); err != nil {
-		return spec, nil, err
+		return spec, nil, tools, err
+	}
+	if tools, err = addTools(ctx, g, w, f, root, kept); err != nil {
+		return spec, nil, tools, err
 	}
 	dir, err := os.Getwd()
 	if err == nil {
 		dir, err = filepath.EvalSymlinks(dir)
 	}
 	if err != nil {
-		return spec, nil, fmt.Errorf("finding the current folder: %w", err)
+		return spec, nil, tools, fmt.Errorf("finding the current folder: %w", err)
 	}
 	spec, err = envs.SessionSpec(ctx, w.config.Store,
-		envs.Made{Release: rel, Root: root.Path, Identity: root.Identity, Host: root.Header.Host, Header: root.Header}, w.project,
+		envs.Made{Release: rel, Root: root.Path, Identity: root.Identity, Host: root.Header.Host, Header: root.Header,
+			Tools: tools.Layer}, w.project,
 		envs.SessionOptions{Settings: w.project.Settings(rel.Target, w.user, flags), Command: command, Upper: kept.upper(),
 			Terminal: isTerminal(os.Stdin) && isTerminal(g.stdout), Dir: dir, SSHAgent: w.user.SSHAgent, Git: git, Progress: w.config.Progress})
-	return spec, root, err
+	return spec, root, tools, err
 }
 
 func isTerminal(v any) bool {

@@ -73,20 +73,27 @@ func prepareView(ctx context.Context, g *globals, w *work, f sessionFlags, targe
 	if err != nil {
 		return spec, nil, err
 	}
+	tools, err := addTools(ctx, g, w, f, root, nil)
+	if err != nil {
+		letGo()
+		return spec, nil, err
+	}
+	done := func() { tools.Release(); letGo() }
 	dir, err := os.Getwd()
 	if err == nil {
 		dir, err = filepath.EvalSymlinks(dir)
 	}
 	if err != nil {
-		letGo()
+		done()
 		return spec, nil, fmt.Errorf("finding the current folder: %w", err)
 	}
 	spec, leave, err := envs.ViewSession(ctx, w.config,
-		envs.Made{Release: rel, Root: root.Path, Identity: root.Identity, Host: root.Header.Host, Header: root.Header}, w.project, engine,
+		envs.Made{Release: rel, Root: root.Path, Identity: root.Identity, Host: root.Header.Host, Header: root.Header,
+			Tools: tools.Layer}, w.project, engine,
 		envs.SessionOptions{Settings: flags, Terminal: isTerminal(os.Stdin) && isTerminal(g.stdout), Dir: dir})
 	if err != nil {
-		letGo()
+		done()
 		return spec, nil, err
 	}
-	return spec, func() { leave(); letGo() }, nil
+	return spec, func() { leave(); done() }, nil
 }

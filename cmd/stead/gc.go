@@ -20,7 +20,8 @@ func newGC(g *globals) *cobra.Command {
 		Use:   "gc",
 		Short: "Remove from the store what the fleet doesn't need",
 		Long: "gc removes what no release of the fleet needs and what can be made again. It never takes the only\n" +
-			"copy of something: only --forget does. What a named session stands on stays, too.",
+			"copy of something: only --forget does. What a named session stands on stays, too, and the tools of\n" +
+			"projects that are worked with here.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return runGC(cmd.Context(), g, forget, dry, asJSON) },
 	}
@@ -62,7 +63,7 @@ func runGC(ctx context.Context, g *globals, forget []string, dry, asJSON bool) (
 	if dry {
 		verb = "would remove"
 	}
-	fmt.Fprintf(g.stdout, "%s %d roots, %d trees, %d blobs, %d views\n", verb, done.Roots, done.Trees, done.Blobs, done.Views)
+	fmt.Fprintf(g.stdout, "%s %d roots, %d layers of tools, %d trees, %d blobs, %d views\n", verb, done.Roots, done.Layers, done.Trees, done.Blobs, done.Views)
 	if len(done.Sessions) > 0 {
 		fmt.Fprintf(g.stderr, "what these sessions stand on stays, though the fleet doesn't name it: %s\n", strings.Join(done.Sessions, ", "))
 	}

@@ -70,11 +70,11 @@ func (k *keptSession) upper() string {
 }
 
 // use notes that the session is about to be entered.
-func (k *keptSession) use(root *envs.Root, engine runtime.Engine) error {
+func (k *keptSession) use(root *envs.Root, engine runtime.Engine, tools envs.AddedTools) error {
 	if k == nil {
 		return nil
 	}
-	return k.Use(root.Release, engine.Name())
+	return k.Use(root.Release, engine.Name(), tools)
 }
 
 func (k *keptSession) started() {

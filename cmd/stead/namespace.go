@@ -15,7 +15,7 @@ import (
 // namespace: those that make, compare or remove trees with the owners that a host's
 // files have, and those that start sessions.
 var inNamespace = map[string]func(g *globals, args []string) bool{
-	"pull": always, "enter": always, "run": always, "build": always, "fsck": always, "gc": always, "sessions": always,
+	"pull": always, "enter": always, "run": always, "build": always, "update": always, "tools": always, "fsck": always, "gc": always, "sessions": always,
 	"doctor-tries": always,
 	"snapshot":     readsNoOwners,
 }

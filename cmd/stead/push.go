@@ -16,6 +16,7 @@ func newPush(g *globals) *cobra.Command {
 		Use:   "push [TARGET...]",
 		Short: "Share what only this store has",
 		Long: "push brings what no archive has of a release, such as its delta, to the fleet's remote: its blobs/.\n" +
+			"What this project's tools have of that kind goes there, too.\n" +
 			"A target alone means its newest release, and no target all of the fleet's.",
 		Example: "  stead push acme\n  stead push acme@2",
 		RunE:    func(cmd *cobra.Command, args []string) error { return runPush(cmd.Context(), g, args, asJSON) },
@@ -42,11 +43,26 @@ func runPush(ctx context.Context, g *globals, args []string, asJSON bool) (err e
 		}
 		answers = append(answers, done)
 	}
+	var targets []string
+	for _, rel := range releases {
+		targets = append(targets, rel.Target)
+	}
+	if len(args) == 0 {
+		targets = nil
+	}
+	tools, err := w.project.PushTools(ctx, w.config, targets)
+	if err != nil {
+		return err
+	}
+	answers = append(answers, tools...)
 	w.meter.close()
 	if asJSON {
 		return g.printJSON(answers)
 	}
 	for _, a := range answers {
+		if a.Tools {
+			a.Release = "tools for " + a.Release
+		}
 		fmt.Fprintf(g.stdout, "%s: %d blobs pushed, %d were there\n", a.Release, a.Blobs, a.Present)
 	}
 	return nil

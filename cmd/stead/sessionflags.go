@@ -12,6 +12,7 @@ import (
 
 // sessionFlags are what enter and run have in common.
 type sessionFlags struct {
+	noTools bool
 	locked  bool
 	engine  string
 	session string
@@ -35,6 +36,7 @@ func (f *sessionFlags) add(flags *pflag.FlagSet) {
 	flags.StringArrayVar(&f.devices, "device", nil, "show a device of this machine inside, or all in a folder: /dev/kvm, /dev/dri")
 	flags.StringArrayVar(&f.env, "env", nil, "set a variable inside: NAME=VALUE, or NAME for this machine's value")
 	flags.BoolVar(&f.locked, "locked", false, "fail where stead.lock doesn't match, and don't change it")
+	noToolsFlag(flags, &f.noTools)
 	engineFlag(flags, &f.engine)
 }
 

@@ -95,7 +95,7 @@ var commands = []struct {
 	make func(*globals) *cobra.Command
 }{
 	{"init", newInit}, {"snapshot", newSnapshot}, {"bundle-script", newBundleScript}, {"push", newPush}, {"pull", newPull},
-	{"ls", newLs}, {"show", newShow}, {"enter", newEnter}, {"run", newRun}, {"build", newBuild}, {"matrix", newMatrix},
+	{"ls", newLs}, {"show", newShow}, {"enter", newEnter}, {"run", newRun}, {"build", newBuild}, {"matrix", newMatrix}, {"tools", newTools},
 	{"sessions", newSessions}, {"update", newUpdate}, {"gc", newGC}, {"fsck", newFsck}, {"doctor", newDoctor}, {"doctor-tries", newTries}, {"version", newVersion},
 }
 

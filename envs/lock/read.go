@@ -154,23 +154,11 @@ func (l *Lock) validate() error {
 	if l.Release.Number < 1 || l.Release.Target == "" {
 		return errors.New("[release] lacks target or number")
 	}
-	archives := map[string]bool{}
-	for _, a := range l.Archives {
-		if archives[a.Name] || a.Name == "" {
-			return fmt.Errorf("archive %q occurs twice or has no name", a.Name)
-		}
-		archives[a.Name] = true
-		if err := a.InRelease.Validate(); err != nil {
-			return fmt.Errorf("archive %q: inrelease: %w", a.Name, err)
-		}
-	}
 	if err := l.Kernel.validate(); err != nil {
 		return fmt.Errorf("kernel: %w", err)
 	}
-	for _, p := range l.Packages {
-		if err := p.validate(archives); err != nil {
-			return fmt.Errorf("package %q: %w", p.Name, err)
-		}
+	if err := CheckPackages(l.Archives, l.Packages); err != nil {
+		return err
 	}
 	switch l.Take {
 	case TakeIndex:
@@ -185,6 +173,27 @@ func (l *Lock) validate() error {
 	root, ok := strings.CutPrefix(l.Rootfs.Digest, "tree1:")
 	if !ok || digest.Digest(root).Validate() != nil {
 		return fmt.Errorf("rootfs: %q is no digest", l.Rootfs.Digest)
+	}
+	return nil
+}
+
+// CheckPackages reports whether packages are pinned as a lock has to have them, with
+// the archives that they name.
+func CheckPackages(archives []Archive, packages []Package) error {
+	names := map[string]bool{}
+	for _, a := range archives {
+		if names[a.Name] || a.Name == "" {
+			return fmt.Errorf("archive %q occurs twice or has no name", a.Name)
+		}
+		names[a.Name] = true
+		if err := a.InRelease.Validate(); err != nil {
+			return fmt.Errorf("archive %q: inrelease: %w", a.Name, err)
+		}
+	}
+	for _, p := range packages {
+		if err := p.validate(names); err != nil {
+			return fmt.Errorf("package %q: %w", p.Name, err)
+		}
 	}
 	return nil
 }

@@ -162,6 +162,13 @@ func (w *writer) time(name string, t time.Time) {
 	w.b.WriteString(t.UTC().Format(time.RFC3339) + "\n")
 }
 
+// Quote is a string as TOML 1.0 has it.
+func Quote(s string) string {
+	var b bytes.Buffer
+	quote(&b, s)
+	return b.String()
+}
+
 // quote writes a basic string of TOML 1.0. What isn't UTF-8 becomes U+FFFD: every
 // string of a lock comes from a reader that has checked it.
 func quote(b *bytes.Buffer, s string) {

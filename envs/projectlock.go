@@ -1,0 +1,291 @@
+package envs
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
+
+	"github.com/stead-env/stead/envs/lock"
+)
+
+// projectLock is stead.lock: what was chosen.
+type projectLock struct {
+	Version int      `toml:"version"`
+	Targets []chosen `toml:"target"`
+}
+
+// chosen is what a project uses of one target.
+type chosen struct {
+	Want    string        `toml:"want"` // as stead.toml names it
+	Release int           `toml:"release"`
+	Lock    digest.Digest `toml:"lock"` // identity
+	// Tools are nil where the project asks for none.
+	Tools *ChosenTools `toml:"tools"`
+}
+
+// ChosenTools are the tools that were chosen for a release.
+type ChosenTools struct {
+	Wishes   []ChosenWish   `toml:"wishes"`
+	Digest   string         `toml:"digest"` // "tree1:sha256:…" of the layer; "" where the base has all of it
+	Delta    lock.Delta     `toml:"delta"`  // what the packages' scripts made
+	Shadows  []string       `toml:"shadows"`
+	Archives []lock.Archive `toml:"archives"`
+	Packages []ChosenTool   `toml:"packages"`
+}
+
+// ChosenWish is a wish and the package that grants it; none where a file of the base
+// does.
+type ChosenWish struct {
+	Wish         string `toml:"wish"` // as stead.toml spells it
+	Package      string `toml:"package"`
+	Version      string `toml:"version"`
+	Architecture string `toml:"architecture"`
+	Base         bool   `toml:"base"` // it is the base's own
+}
+
+// ChosenTool is a package that was chosen, and why.
+type ChosenTool struct {
+	lock.Package
+	For []string `toml:"for"` // names of chosen packages that need it
+}
+
+// texts are the wishes as stead.toml spells them.
+func (t *ChosenTools) texts() []string {
+	if t == nil {
+		return nil
+	}
+	texts := make([]string, len(t.Wishes))
+	for i, w := range t.Wishes {
+		texts[i] = w.Wish
+	}
+	return texts
+}
+
+// Tools are the packages and what their scripts made, without the reasons.
+func (t *ChosenTools) Tools() *Tools {
+	return &Tools{Wishes: t.texts(), Archives: t.Archives, Packages: t.packages(), Delta: t.Delta, Digest: t.Digest, Shadows: t.Shadows}
+}
+
+// projectLockVersion is written; all up to it are read. 1 had no tools.
+const projectLockVersion = 2
+
+// The bounds of what a target's tools may be.
+const (
+	maxTools   = 20_000
+	maxShadows = 10_000
+	// maxProjectLock bounds stead.lock, in bytes: a package takes a third of a kilobyte.
+	maxProjectLock = 64 << 20
+)
+
+func (p *Project) readLock() (projectLock, error) {
+	path := filepath.Join(p.Dir, ProjectLockFile)
+	data, err := readBounded(path, maxProjectLock)
+	if errors.Is(err, fs.ErrNotExist) {
+		return projectLock{Version: projectLockVersion}, nil
+	}
+	if err != nil {
+		return projectLock{}, err
+	}
+	return parseProjectLock(path, data)
+}
+
+func parseProjectLock(path string, data []byte) (l projectLock, err error) {
+	if err := decodeText(path, data, &l); err != nil {
+		return l, &projectLockError{err}
+	}
+	if l.Version < 1 || l.Version > projectLockVersion {
+		return l, fmt.Errorf("reading %s: its version is %d, and this stead knows up to %d", path, l.Version, projectLockVersion)
+	}
+	seen := map[string]bool{}
+	for _, c := range l.Targets {
+		if err := c.check(seen); err != nil {
+			return l, &projectLockError{fmt.Errorf("reading %s: %w", path, err)}
+		}
+	}
+	return l, nil
+}
+
+func (c chosen) check(seen map[string]bool) error {
+	ref, err := ParseRef(c.Want)
+	if err != nil {
+		return err
+	}
+	if seen[ref.Target] {
+		return fmt.Errorf("%s is in it twice", ref.Target)
+	}
+	seen[ref.Target] = true
+	if err := c.Lock.Validate(); err != nil || c.Release < 1 {
+		return fmt.Errorf("%s has no release and digest", c.Want)
+	}
+	if c.Tools == nil {
+		return nil
+	}
+	if err := c.Tools.check(); err != nil {
+		return fmt.Errorf("tools of %s: %w", c.Want, err)
+	}
+	return nil
+}
+
+func (t *ChosenTools) check() error {
+	seen := map[string]bool{}
+	for _, w := range t.Wishes {
+		if err := CheckWish(w.Wish); err != nil || seen[w.Wish] {
+			return fmt.Errorf("wish %q occurs twice or is none", w.Wish)
+		}
+		seen[w.Wish] = true
+	}
+	for _, a := range t.Archives {
+		if y := a.Dated.UTC().Year(); y < 1 || y > 9999 {
+			return fmt.Errorf("archive %q has an impossible date", a.Name)
+		}
+	}
+	if len(t.Packages) > maxTools || len(t.Shadows) > maxShadows {
+		return errors.New("there are too many")
+	}
+	if len(t.Packages) == 0 {
+		if t.Digest != "" || t.Delta != (lock.Delta{}) {
+			return errors.New("there is a digest, and no package")
+		}
+		return nil
+	}
+	tree, ok := strings.CutPrefix(t.Digest, "tree1:")
+	if !ok || digest.Digest(tree).Validate() != nil {
+		return fmt.Errorf("%q is no digest", t.Digest)
+	}
+	if err := t.Delta.Digest().Validate(); err != nil {
+		return fmt.Errorf("delta: %w", err)
+	}
+	return lock.CheckPackages(t.Archives, t.packages())
+}
+
+// packages are the chosen ones without the reasons.
+func (t *ChosenTools) packages() []lock.Package {
+	list := make([]lock.Package, len(t.Packages))
+	for i, k := range t.Packages {
+		list[i] = k.Package
+	}
+	return list
+}
+
+// projectLockError is a stead.lock that nobody could have written so.
+type projectLockError struct{ err error }
+
+func (e *projectLockError) Error() string { return e.err.Error() }
+func (e *projectLockError) Unwrap() error { return e.err }
+
+// Hint says how to go on.
+func (e *projectLockError) Hint() string {
+	return "restore " + ProjectLockFile + " from the project's history, or remove it: stead update writes it anew"
+}
+
+// text is the one spelling of a lock: sorted by target, a line for each package, so
+// that differences between two are read by line.
+func (l projectLock) text() []byte {
+	targets := slices.Clone(l.Targets)
+	slices.SortFunc(targets, func(a, b chosen) int { return strings.Compare(a.Want, b.Want) })
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "# What `stead update` chose. Not for editing.\nversion = %d\n", projectLockVersion)
+	for _, c := range targets {
+		fmt.Fprintf(&b, "\n[[target]]\nwant = %s\nrelease = %d\nlock = %s\n", lock.Quote(c.Want), c.Release, lock.Quote(c.Lock.String()))
+		if c.Tools != nil {
+			c.Tools.write(&b)
+		}
+	}
+	return b.Bytes()
+}
+
+func (t *ChosenTools) write(b *bytes.Buffer) {
+	b.WriteString("\n[target.tools]\n")
+	wishes := slices.Clone(t.Wishes)
+	slices.SortFunc(wishes, func(x, y ChosenWish) int { return strings.Compare(x.Wish, y.Wish) })
+	writeLines(b, "wishes", wishes, func(w ChosenWish) string {
+		return inline("wish", w.Wish, "package", w.Package, "version", w.Version, "architecture", w.Architecture, "base", w.Base)
+	})
+	if len(t.Packages) == 0 {
+		return
+	}
+	fmt.Fprintf(b, "digest = %s\ndelta = { sha256 = %s, size = %d, files = %d }\n",
+		lock.Quote(t.Digest), lock.Quote(t.Delta.SHA256), t.Delta.Size, t.Delta.Files)
+	writeLines(b, "shadows", slices.Sorted(slices.Values(t.Shadows)), lock.Quote)
+	archives := slices.Clone(t.Archives)
+	slices.SortFunc(archives, func(x, y lock.Archive) int { return strings.Compare(x.Name, y.Name) })
+	writeLines(b, "archives", archives, func(a lock.Archive) string {
+		return inline("name", a.Name, "uri", a.URI, "suite", a.Suite, "inrelease", a.InRelease.String(),
+			"signed-by", a.SignedBy, "dated", a.Dated)
+	})
+	packages := slices.Clone(t.Packages)
+	slices.SortFunc(packages, compareTools)
+	writeLines(b, "packages", packages, func(k ChosenTool) string {
+		return inline("name", k.Name, "version", k.Version, "architecture", k.Architecture, "archive", k.Archive,
+			"path", k.Path, "size", k.Size, "sha256", k.SHA256, "proof", k.Proof, "rootfs", k.Rootfs,
+			"for", slices.Sorted(slices.Values(k.For)))
+	})
+}
+
+func compareTools(a, b ChosenTool) int {
+	return strings.Compare(a.Name+" "+a.Architecture+" "+a.Version, b.Name+" "+b.Architecture+" "+b.Version)
+}
+
+// find is what was chosen for a target.
+func (l projectLock) find(target string) (chosen, bool) {
+	for _, c := range l.Targets {
+		if ref, err := ParseRef(c.Want); err == nil && ref.Target == target {
+			return c, true
+		}
+	}
+	return chosen{}, false
+}
+
+// with is the lock with another choice for a target, in place of what it had.
+func (l projectLock) with(c chosen) projectLock {
+	ref, err := ParseRef(c.Want)
+	if err != nil {
+		return l
+	}
+	return projectLock{projectLockVersion, append(l.without(func(target string) bool { return target == ref.Target }).Targets, c)}
+}
+
+// without is the lock without some targets.
+func (l projectLock) without(leaves func(target string) bool) projectLock {
+	next := projectLock{Version: projectLockVersion}
+	for _, c := range l.Targets {
+		if ref, err := ParseRef(c.Want); err == nil && !leaves(ref.Target) {
+			next.Targets = append(next.Targets, c)
+		}
+	}
+	return next
+}
+
+// changeLock changes stead.lock while no other process does. What says the same
+// afterwards isn't written.
+func (p *Project) changeLock(change func(projectLock) projectLock) error {
+	d, err := os.Open(p.Dir)
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", ProjectLockFile, err)
+	}
+	defer d.Close()
+	for err = unix.EINTR; err == unix.EINTR; {
+		err = unix.Flock(int(d.Fd()), unix.LOCK_EX)
+	}
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOLCK) {
+		return fmt.Errorf("writing %s: %w", ProjectLockFile, err)
+	}
+	l, err := p.readLock()
+	if err != nil {
+		return err
+	}
+	path := filepath.Join(p.Dir, ProjectLockFile)
+	text := change(l).text()
+	if old, err := readBounded(path, maxProjectLock); err == nil && bytes.Equal(old, text) {
+		return nil
+	}
+	return writeFile(path, text, 0o644)
+}

@@ -1,0 +1,247 @@
+package envs
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"github.com/stead-env/stead/envs/lock"
+)
+
+// testTools are tools as an update chooses them: gcc needs gcc-10, which needs libc6-dev.
+func testTools() *ChosenTools {
+	tool := func(name, version string, needed ...string) ChosenTool {
+		return ChosenTool{lock.Package{Name: name, Version: version, Architecture: "amd64", Archive: "debian-bullseye",
+			Path: "pool/" + name + ".deb", Size: 4096, SHA256: digest.FromString(name + version).Encoded(), Proof: lock.Exact}, needed}
+	}
+	return &ChosenTools{
+		Wishes: []ChosenWish{{"gcc", "gcc", "4:10.2.1-1", "amd64", false}, {"make", "make", "4.3-4.1", "amd64", true},
+			{"file:/bin/sh", "", "", "", true}},
+		Digest:  "tree1:" + digest.FromString("layer").String(),
+		Delta:   lock.Delta{SHA256: digest.FromString("delta").Encoded(), Size: 1024, Files: 3},
+		Shadows: []string{"etc/ld.so.cache", "var/lib/dpkg/status"},
+		Archives: []lock.Archive{{Name: "debian-bullseye", URI: "http://mirror.example/debian", Suite: "bullseye",
+			InRelease: digest.FromString("InRelease"), SignedBy: []string{"A7236886F3CCCAAD148A27F80E98404D386FA1D9"},
+			Dated: time.Date(2024, 8, 31, 10, 3, 48, 0, time.UTC)}},
+		Packages: []ChosenTool{tool("libc6-dev", "2.31-13", "gcc-10"), tool("gcc-10", "10.2.1-6", "gcc"), tool("gcc", "4:10.2.1-1")},
+	}
+}
+
+func TestProjectLock(t *testing.T) {
+	l := projectLock{Targets: []chosen{
+		{Want: "globex:next", Release: 2, Lock: digest.FromString("globex")},
+		{Want: "acme", Release: 1, Lock: digest.FromString("acme"), Tools: testTools()},
+		{Want: "initech", Release: 1, Lock: digest.FromString("initech"),
+			Tools: &ChosenTools{Wishes: []ChosenWish{{"make", "make", "4.3", "amd64", true}}}}}}
+	golden := filepath.Join("testdata", "project.lock")
+	text := l.text()
+	if os.Getenv("UPDATE_GOLDEN") != "" {
+		if err := errors.Join(os.MkdirAll("testdata", 0o755), os.WriteFile(golden, text, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(golden)
+	if err != nil || string(text) != string(want) {
+		t.Errorf("%v: got\n%s", err, text)
+	}
+	read, err := parseProjectLock(ProjectLockFile, text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again := read.text(); string(again) != string(text) {
+		t.Errorf("read and written again:\n%s", again)
+	}
+	c, ok := read.find("acme")
+	if !ok || !reflect.DeepEqual(c.Tools.Archives, testTools().Archives) || c.Tools.Packages[2].For[0] != "gcc-10" ||
+		c.Tools.Delta != testTools().Delta {
+		t.Errorf("got %+v", c.Tools)
+	}
+	// The first version of the format had no tools.
+	old := "# What `stead update` chose. Not for editing.\nversion = 1\n\n[[target]]\nwant = \"acme\"\nrelease = 1\nlock = \"" +
+		digest.FromString("acme").String() + "\"\n"
+	if l, err := parseProjectLock(ProjectLockFile, []byte(old)); err != nil || l.Targets[0].Release != 1 {
+		t.Errorf("got %+v %v", l, err)
+	}
+}
+
+func TestProjectLockMistakes(t *testing.T) {
+	text := string(projectLock{Targets: []chosen{{Want: "acme", Release: 1, Lock: digest.FromString("acme"), Tools: testTools()}}}.text())
+	for _, test := range []struct{ old, now, want string }{
+		{"version = 2", "version = 3", "its version is 3, and this stead knows up to 2"},
+		{"version = 2", "<<<<<<< HEAD", "stead.lock:2"},
+		{"pool/gcc.deb", "../gcc.deb", "impossible path"},
+		{digest.FromString("gcc-1010.2.1-6").Encoded(), "abc", "no SHA-256"},
+		{`archive = "debian-bullseye", path = "pool/gcc.deb"`, `archive = "x", path = "pool/gcc.deb"`, `unknown archive "x"`},
+		{"tree1:", "tree9:", "is no digest"},
+		{`wish = "make"`, `wish = "gcc"`, `wish "gcc" occurs twice`},
+		{`wish = "make"`, `wish = "file:../x"`, "or is none"},
+		{"for = ", "four = ", "unknown key"},
+	} {
+		damaged := strings.Replace(text, test.old, test.now, 1)
+		_, err := parseProjectLock(ProjectLockFile, []byte(damaged))
+		if err == nil || damaged == text || !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s for %s: got %v, want %s", test.now, test.old, err, test.want)
+		}
+	}
+}
+
+// toolsProject is a project whose stead.lock has tools for acme@1.
+func toolsProject(t *testing.T, toml string) (*Project, *Fleet) {
+	t.Helper()
+	f := testFleet(t)
+	rel := addRelease(t, f, "acme", "make=4.3-4.1")
+	p := testProject(t, toml)
+	id, err := rel.Identity()
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = p.changeLock(func(l projectLock) projectLock {
+		return l.with(chosen{Want: "acme", Release: 1, Lock: id, Tools: testTools()})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p, f
+}
+
+func TestLockedTools(t *testing.T) {
+	for toml, want := range map[string]string{
+		`tools = ["gcc", "make", "file:/bin/sh"]`:                        "",
+		`tools = ["file:/bin/sh", "make", "gcc", "gcc"]`:                 "",
+		`tools = ["gcc", "make", "file:/bin/sh", "cmake", "gdb"]`:        "stead.toml asks for tools that aren't in it: cmake, gdb",
+		`tools = ["gcc", "cmake"]`:                                       "aren't in it: cmake, and it has tools that stead.toml doesn't ask for: file:/bin/sh, make",
+		"tools = [\"cmake\"]\n[target.acme]\ntools = [\"gcc\",\"make\"]": "doesn't ask for: file:/bin/sh",
+		"": "doesn't ask for: file:/bin/sh, gcc, make",
+	} {
+		p, f := toolsProject(t, "targets = [\"acme\"]\n"+toml)
+		got, err := choose(t, p, f, true)
+		var locked *LockedError
+		switch {
+		case want == "" && (err != nil || got != "acme@1"):
+			t.Errorf("%s: got %v", toml, err)
+		case want != "" && (!errors.As(err, &locked) || !strings.Contains(err.Error(), want)):
+			t.Errorf("%s: got %v, want %s", toml, err, want)
+		}
+	}
+}
+
+// What is still right stays, byte by byte, and needs no archive.
+func TestUpdateKeeps(t *testing.T) {
+	p, f := toolsProject(t, `targets = ["acme"]
+tools = ["make", "gcc", "file:/bin/sh"]`)
+	before, err := os.ReadFile(filepath.Join(p.Dir, ProjectLockFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := Config{Fleet: f, Store: testStore(t)}
+	done, err := p.Update(t.Context(), cfg, nil, UpdateOptions{})
+	if err != nil || len(done) != 1 || done[0].Tools != 3 || len(done[0].Change) != 0 {
+		t.Errorf("got %+v %v", done, err)
+	}
+	if after, err := os.ReadFile(filepath.Join(p.Dir, ProjectLockFile)); err != nil || string(after) != string(before) {
+		t.Errorf("%v: stead.lock became\n%s", err, after)
+	}
+	// Where there is no answer the others are chosen, and that one keeps what it had.
+	addRelease(t, f, "acme", "make=4.4")
+	addRelease(t, f, "globex", "make=4.4")
+	p.Config.Targets = append(p.Config.Targets, "globex")
+	p.Config.Target = map[string]TargetProject{"globex": {Tools: []string{}}}
+	done, err = p.Update(t.Context(), cfg, nil, UpdateOptions{})
+	if err == nil || len(done) != 2 || done[0].Error == "" || done[0].After != 1 || done[1].After != 1 {
+		t.Errorf("got %+v %v", done, err)
+	}
+	l, err := p.readLock()
+	if c, ok := l.find("acme"); err != nil || !ok || c.Release != 1 || len(c.Tools.Packages) != 3 {
+		t.Errorf("got %+v %v", c, err)
+	}
+	if c, ok := l.find("globex"); !ok || c.Tools != nil {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestListTools(t *testing.T) {
+	p, f := toolsProject(t, `targets = ["acme"]
+tools = ["gcc", "make", "cmake"]`)
+	list, err := p.ListTools(nil)
+	if err != nil || len(list) != 1 || len(list[0].Packages) != 3 {
+		t.Fatalf("got %+v %v", list, err)
+	}
+	want := []GrantedWish{{Wish: "cmake", Open: true}, {Wish: "file:/bin/sh", Base: true, Stale: true},
+		{Wish: "gcc", ToolPackage: ToolPackage{"gcc", "4:10.2.1-1", "amd64", 4096, "http://mirror.example/debian bullseye"}},
+		{Wish: "make", ToolPackage: ToolPackage{Package: "make", Version: "4.3-4.1", Architecture: "amd64"}, Base: true}}
+	if !reflect.DeepEqual(list[0].Wishes, want) {
+		t.Errorf("got %+v", list[0].Wishes)
+	}
+	why, err := p.WhyTool(f, nil, "libc6-dev")
+	if err != nil || len(why) != 1 || len(why[0].Chains) != 1 || why[0].Chains[0].String() != "gcc (asked for) → gcc → gcc-10 → libc6-dev" {
+		t.Errorf("got %+v %v", why, err)
+	}
+	if why, err := p.WhyTool(f, nil, "make"); err != nil || len(why) != 1 || !why[0].Base {
+		t.Errorf("got %+v %v", why, err)
+	}
+	var unknown *UnknownError
+	if _, err := p.WhyTool(f, nil, "cmake"); !errors.As(err, &unknown) || !strings.Contains(err.Error(), "gcc, gcc-10, libc6-dev") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCompareChosen(t *testing.T) {
+	after := testTools()
+	after.Packages = append(after.Packages[1:], ChosenTool{Package: lock.Package{Name: "gdb", Version: "10", Architecture: "amd64"}})
+	after.Packages[0].Version = "10.2.1-7"
+	got := compareChosen(testTools(), after)
+	want := []ToolChange{{"gcc-10", "amd64", "10.2.1-6", "10.2.1-7"}, {"gdb", "amd64", "", "10"}, {"libc6-dev", "amd64", "2.31-13", ""}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %v", got)
+	}
+	if got := compareChosen(nil, nil); len(got) != 0 {
+		t.Errorf("got %v", got)
+	}
+}
+
+func TestWishes(t *testing.T) {
+	for text, want := range map[string]wish{
+		"gcc":                          {"gcc", wishPackage, "gcc"},
+		"libstdc++-10-dev=10.2.1-6":    {"libstdc++-10-dev=10.2.1-6", wishPackage, "libstdc++-10-dev=10.2.1-6"},
+		"libc6-dev:i386=2.31~1+x":      {"libc6-dev:i386=2.31~1+x", wishPackage, "libc6-dev:i386=2.31~1+x"},
+		"gcc=4:10.2.1-1":               {"gcc=4:10.2.1-1", wishPackage, "gcc=4:10.2.1-1"},
+		"pkgconfig:gtk+-3.0":           {"pkgconfig:gtk+-3.0", wishPkgConfig, "gtk+-3.0"},
+		"file:/usr/bin/cmake":          {"file:/usr/bin/cmake", wishFile, "/usr/bin/cmake"},
+		"file:/usr/lib/a b.so":         {"file:/usr/lib/a b.so", wishFile, "/usr/lib/a b.so"},
+		"":                             {},
+		"gcc make":                     {},
+		"-gcc":                         {},
+		"gcc:":                         {},
+		"gcc=":                         {},
+		"pkgconfig:":                   {},
+		"pkgconfig:../x":               {},
+		"file:usr/bin/cmake":           {},
+		"file:/usr/../bin":             {},
+		"file:/":                       {},
+		"file:/usr/bin/*":              {},
+		"file:/usr/bin/a\nb":           {},
+		"gcc\n":                        {},
+		strings.Repeat("a", maxWish+1): {},
+	} {
+		got, err := parseWish(text)
+		var bad *WishError
+		if want.text == "" && (!errors.As(err, &bad) || bad.Hint() == "") || want.text != "" && (err != nil || got != want) {
+			t.Errorf("%q: got %+v %v", text, got, err)
+		}
+	}
+	for text, want := range map[string]string{
+		"gcc": "", "file:/usr/bin/cmake": "usr/bin/cmake bin/cmake", "file:/lib/x.so": "lib/x.so usr/lib/x.so", "file:/opt/x": "opt/x",
+		"pkgconfig:zlib": "usr/lib/pkgconfig/zlib.pc usr/lib64/pkgconfig/zlib.pc usr/share/pkgconfig/zlib.pc usr/lib/x86_64-linux-gnu/pkgconfig/zlib.pc",
+	} {
+		w, err := parseWish(text)
+		if got := strings.Join(w.places("amd64"), " "); err != nil || got != want {
+			t.Errorf("%s: got %s %v", text, got, err)
+		}
+	}
+}

@@ -1,0 +1,195 @@
+package envs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/stead-env/stead/envs/lock"
+	"github.com/stead-env/stead/envs/tools"
+	"github.com/stead-env/stead/snapshot"
+)
+
+// NoToolsError says that nothing can be added to a release.
+type NoToolsError struct {
+	Release Release
+	Why     string
+}
+
+func (e *NoToolsError) Error() string { return fmt.Sprintf("adding tools to %s: %s", e.Release, e.Why) }
+
+// NoShipperError says that no package of the archives has what a wish asks for.
+type NoShipperError struct{ Wish string }
+
+func (e *NoShipperError) Error() string {
+	return fmt.Sprintf("choosing tools for %s: no package in the archives of the target brings that", e.Wish)
+}
+
+// Hint says how to go on.
+func (e *NoShipperError) Hint() string {
+	return "ask for a package by its name: what a package's scripts make, such as alternatives (/usr/bin/cc), is in no list"
+}
+
+// solve finds the packages that grant all wishes, and the archives that they are from.
+// What was chosen before stays as far as it still fits.
+func (c *toolChooser) solve(ctx context.Context, root *Root, texts []string) (*tools.Answer, []lock.Archive, error) {
+	l, err := root.Release.Lock()
+	if err != nil {
+		return nil, nil, err
+	}
+	base, err := c.base(ctx, root)
+	if err != nil {
+		return nil, nil, err
+	}
+	opts := c.opts.ToolsOptions
+	if c.before != nil {
+		opts.Known = append(slices.Clone(opts.Known), c.before.Tools())
+	}
+	wishes, err := c.wishes(ctx, root, l, base, opts, texts)
+	if err != nil {
+		return nil, nil, err
+	}
+	var names []string
+	for _, w := range wishes {
+		for _, n := range w.AnyOf {
+			names = append(names, bareName(n))
+		}
+	}
+	if len(names) == 0 { // what has names is offered, and without any everything
+		answer, err := tools.Solve(ctx, base, nil, wishes)
+		return answer, nil, err
+	}
+	offers, err := offersFor(ctx, c.cfg, opts, root, l, base, names)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, p := range offers.Problems {
+		c.cfg.Progress.Note("choosing tools", p.Error())
+	}
+	if c.before != nil && !c.renew {
+		answer, err := tools.Solve(ctx, base, c.keep(offers.Candidates), wishes)
+		if !errors.As(err, new(*tools.UnsolvableError)) {
+			return answer, offers.Archives, err
+		}
+	}
+	answer, err := tools.Solve(ctx, base, offers.Candidates, wishes)
+	return answer, offers.Archives, err
+}
+
+// base is what is installed in a root.
+func (c *toolChooser) base(ctx context.Context, root *Root) (tools.Base, error) {
+	host, err := c.opts.OpenRoot(root.Path)
+	if err != nil {
+		return tools.Base{}, err
+	}
+	defer closeHost(host)
+	base, err := toolsBase(ctx, host, c.opts.Readers)
+	if err != nil {
+		return base, fmt.Errorf("reading the packages of %s: %w", root.Release, err)
+	}
+	view, err := viewRoot(root.Path, "")
+	if err != nil {
+		return base, fmt.Errorf("reading the packages of %s: %w", root.Release, err)
+	}
+	defer view.close()
+	if !view.program("/usr/bin/dpkg") {
+		return base, &NoToolsError{root.Release, "it has no dpkg of its own, which would install them"}
+	}
+	return base, nil
+}
+
+// wishes are what stead.toml's mean there: a path or module that the root has is granted,
+// of another one the archives tell which packages bring it.
+func (c *toolChooser) wishes(ctx context.Context, root *Root, l *lock.Lock, base tools.Base, opts ToolsOptions, texts []string) ([]tools.Wish, error) {
+	parsed, err := parseWishes(texts)
+	if err != nil {
+		return nil, err
+	}
+	view, err := viewRoot(root.Path, "")
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", root.Release, err)
+	}
+	defer view.close()
+	list := make([]tools.Wish, len(parsed))
+	var paths []string // that are looked for
+	for i, w := range parsed {
+		list[i] = tools.Wish{Text: w.text}
+		switch places := w.places(base.Architecture); {
+		case w.kind == wishPackage:
+			list[i].AnyOf = []string{w.name}
+		case hasAny(view, places):
+			list[i].There = true
+		default:
+			paths = append(paths, places...)
+		}
+	}
+	if len(paths) == 0 {
+		return list, nil
+	}
+	shipping, err := c.shipping(ctx, root, l, base, opts, paths)
+	if err != nil {
+		return nil, err
+	}
+	for i, w := range parsed {
+		if len(list[i].AnyOf) > 0 || list[i].There {
+			continue
+		}
+		for _, p := range w.places(base.Architecture) {
+			list[i].AnyOf = append(list[i].AnyOf, shipping[p]...)
+		}
+		slices.Sort(list[i].AnyOf)
+		if list[i].AnyOf = slices.Compact(list[i].AnyOf); len(list[i].AnyOf) == 0 {
+			return nil, &NoShipperError{w.text}
+		}
+	}
+	return list, nil
+}
+
+// shipping tells which packages bring paths.
+func (c *toolChooser) shipping(ctx context.Context, root *Root, l *lock.Lock, base tools.Base, opts ToolsOptions, paths []string) (map[string][]string, error) {
+	_, done, err := opts.archives(ctx, c.cfg, root, l, base)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	c.cfg.Progress.Report(snapshot.Event{Stage: "looking for", Item: paths[0]})
+	return nil, errors.New("finding packages by what they bring: this isn't built yet")
+}
+
+// hasAny reports whether one of some paths, without the leading slash each, is in a root.
+func hasAny(view rootView, paths []string) bool {
+	return slices.ContainsFunc(paths, func(p string) bool {
+		_, info := view.find("/" + p)
+		return info != nil && info.Mode().Type() != fs.ModeDir
+	})
+}
+
+// bareName is the package of a wish such as libfoo-dev:i386=1.0.
+func bareName(wish string) string {
+	name, _, _ := strings.Cut(wish, "=")
+	name, _, _ = strings.Cut(name, ":")
+	return name
+}
+
+// keep are the candidates without other versions of what was chosen before.
+func (c *toolChooser) keep(candidates []tools.Candidate) []tools.Candidate {
+	type key struct{ name, arch string }
+	had, offered := map[key]string{}, map[key]bool{}
+	for _, k := range c.before.Packages {
+		had[key{k.Name, k.Architecture}] = k.Version
+	}
+	for _, o := range candidates {
+		k := key{o.Name, o.Architecture}
+		offered[k] = offered[k] || had[k] == o.Version
+	}
+	var kept []tools.Candidate
+	for _, o := range candidates {
+		if k := (key{o.Name, o.Architecture}); !offered[k] || had[k] == o.Version {
+			kept = append(kept, o)
+		}
+	}
+	return kept
+}
