@@ -142,7 +142,8 @@ func check(spec Spec) error {
 		for _, v := range values {
 			if !utf8.ValidString(v) || strings.IndexByte(v, 0) >= 0 {
 				return &Error{Op: "starting " + spec.Name, Code: CodeEngine,
-					Err: fmt.Errorf("%s %q is not UTF-8 text", what, v)}
+					Err:    fmt.Errorf("%s %q is not UTF-8 text", what, v),
+					Remedy: "have a shell in the session make it: sh -c 'COMMAND \"$(printf \"\\377\")\"'"}
 			}
 		}
 		return nil
