@@ -19,7 +19,7 @@ type MatrixEntry struct {
 	Ref          string        `json:"ref"` // what to build, as stead.toml names it: globex:next
 	Release      int           `json:"release"`
 	Lock         digest.Digest `json:"lock"`            // identity
-	Tools        string        `json:"tools,omitempty"` // digest of their layer
+	Tools        string        `json:"tools,omitempty"` // digest of their layer, where packages were chosen
 	Architecture string        `json:"architecture,omitempty"`
 	Key          string        `json:"key"`   // of a cache: another one where anything in it would differ
 	Paths        []string      `json:"paths"` // to keep in that cache
@@ -29,6 +29,10 @@ type MatrixEntry struct {
 // it tells what the fleet has, unless locked, and writes nothing.
 func (p *Project) Matrix(f *Fleet, refs []Ref, locked bool) ([]MatrixEntry, error) {
 	dir, err := StoreDir()
+	if err != nil {
+		return nil, err
+	}
+	l, err := p.readLock()
 	if err != nil {
 		return nil, err
 	}
@@ -50,6 +54,10 @@ func (p *Project) Matrix(f *Fleet, refs []Ref, locked bool) ([]MatrixEntry, erro
 			Paths: []string{filepath.Join(dir, store.BlobsDir)}}
 		if e.Tools, err = p.toolsDigest(rel.Target, e.Lock); err != nil {
 			return nil, err
+		}
+		c, ok := l.find(rel.Target)
+		if _, wishes, _ := p.Config.For(rel.Target); ok && c.Lock == e.Lock && c.Tools != nil && sameWishes(c.Tools.texts(), wishes) {
+			e.Tools = c.Tools.Digest
 		}
 		e.Key = cacheKey(e.Lock, e.Tools)
 		entries = append(entries, e)

@@ -83,7 +83,8 @@ type buildFacts struct {
 	Identity digest.Digest
 	Lock     *lock.Lock
 	LockFile digest.Digest // of the lock's whole text
-	Tools    *Tools        // nil for none
+	Wishes   []string      // for tools, those that the release grants itself included
+	Tools    *Tools        // nil where no package was added
 	Licenses licenses
 	Source   Source
 	Build    Build
@@ -191,6 +192,9 @@ func (f *buildFacts) read(root *Root, tools *Tools, over *ToolsLayer) error {
 	}
 	f.Release, f.Identity, f.Lock, f.LockFile, f.Licenses = root.Release, root.Identity, l, digest.FromBytes(text), licenses{}
 	f.Licenses.read(layerBase, root.Path, l.Packages)
+	if tools != nil {
+		f.Wishes = tools.Wishes
+	}
 	if tools != nil && over != nil {
 		f.Tools = tools
 		f.Licenses.read(layerTools, over.Path, tools.Packages)
@@ -240,10 +244,7 @@ func (f *buildFacts) provenance(contents Evidence) provenance {
 func (f *buildFacts) external() externalParameters {
 	e := externalParameters{Project: filepath.Base(f.Project), Target: f.Release.Target, Command: f.Build.Command, Fetch: f.Build.Fetch,
 		Artifacts: f.Build.Artifacts, Caches: f.Build.Caches, Variables: maps.Clone(f.Settings.Variables),
-		Devices: f.Settings.Devices, Certificates: f.Settings.Certificates}
-	if f.Tools != nil {
-		e.Tools = f.Tools.Wishes
-	}
+		Tools: f.Wishes, Devices: f.Settings.Devices, Certificates: f.Settings.Certificates}
 	for _, m := range f.Settings.Mounts {
 		e.Mounts = append(e.Mounts, m.text)
 	}

@@ -13,6 +13,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"github.com/stead-env/stead/envs/evidencetest"
+	"github.com/stead-env/stead/envs/lock"
 )
 
 // real is the program as it was built, on a real host. Nothing in it is made up.
@@ -253,6 +256,42 @@ func testBuild(r *real) {
 	}
 	if _, err := os.Lstat(r.path("project", "build")); err == nil {
 		r.t.Error("the build wrote into the project")
+	}
+	r.everyPackage(r.path("project", "dist", "acme"))
+}
+
+// everyPackage checks that the evidence beside artifacts names all packages of acme by
+// the digests that its lock has.
+func (r *real) everyPackage(dist string) {
+	r.t.Helper()
+	text, err := os.ReadFile(r.path("fleet", "acme", "1.lock"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	l, err := lock.Read(text)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	_, p, bom := evidencetest.Dist(r.t, dist)
+	proven, contained, licensed := map[string]bool{}, map[string]bool{}, 0
+	for _, d := range p.BuildDefinition.ResolvedDependencies {
+		proven[d.Name+" "+d.Digest["sha256"]] = strings.HasPrefix(d.Uri, "pkg:deb/debian/")
+	}
+	for _, c := range *bom.Components {
+		if c.Hashes != nil {
+			contained[c.Name+" "+(*c.Hashes)[0].Value] = true
+		}
+		if c.Licenses != nil {
+			licensed++
+		}
+	}
+	for _, k := range l.Packages {
+		if id := k.Name + " " + k.SHA256; k.HasFile() && k.Rootfs != "out" && !(proven[id] && contained[id]) {
+			r.t.Errorf("%s is missing: in the provenance %v, in the list %v", id, proven[id], contained[id])
+		}
+	}
+	if licensed < 50 {
+		r.t.Errorf("of %d packages %d have known licenses", len(l.Packages), licensed)
 	}
 }
 
