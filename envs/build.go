@@ -23,6 +23,7 @@ type BuildOptions struct {
 	Jobs      int      // commands that all builds run at once; 0 for what this machine has
 	AtOnce    int      // targets built at once; 0 for what this machine has
 	Clean     Clean    // what is removed before
+	Reproduce bool     // build once more, elsewhere, and compare
 	Output    io.Writer
 	Events    func(BuildEvent) // may be called from several goroutines at once
 	User      UserConfig
@@ -37,6 +38,8 @@ type Built struct {
 	Log     string  `json:"log,omitempty"` // what the commands wrote
 	Seconds float64 `json:"seconds"`
 	Error   string  `json:"error,omitempty"` // why it wasn't built
+
+	Reproduced *Reproduced `json:"reproduced,omitempty"` // where that was asked for
 
 	err error
 }

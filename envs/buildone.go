@@ -25,6 +25,7 @@ type builder struct {
 	root     *Root
 	tools    AddedTools
 	view     *View
+	place    string // where the project stands inside; "" for its own path
 	settings Settings
 	log      *os.File
 	made     Made
@@ -34,7 +35,7 @@ type builder struct {
 // build builds the project for one release, in the target's view of it, and brings the
 // artifacts to dist/TARGET.
 func (b *builds) build(ctx context.Context, rel Release, built *Built) (err error) {
-	r := &builder{builds: b, cfg: b.cfg, release: rel, settings: buildSettings(b.project, rel.Target, b.opts.User)}
+	r := &builder{builds: b, cfg: b.cfg, release: rel}
 	r.cfg.Progress = b.progress(rel.Target)
 	if err := r.plan(); err != nil {
 		return err
@@ -75,7 +76,10 @@ func (b *builds) build(ctx context.Context, rel Release, built *Built) (err erro
 		return err
 	}
 	built.Artifacts, built.Dir = list, filepath.Join(b.project.Dir, "dist", rel.Target)
-	return nil
+	if b.opts.Reproduce {
+		built.Reproduced, err = r.reproduce(ctx, list)
+	}
+	return err
 }
 
 // plan finds what is to be done, before anything is.
@@ -105,6 +109,7 @@ func (r *builder) sync(ctx context.Context) error {
 		}
 		r.cfg.Progress.Note("building", fmt.Sprintf("%s: %s", r.release, removed))
 	}
+	r.settings = buildSettings(r.project, r.release.Target, r.opts.User)
 	r.facts = buildFacts{Project: r.project.Dir, Source: ReadSource(ctx, r.project.Dir), Build: r.build, Settings: r.settings,
 		Engine: r.engine.Name(), Builder: r.opts.Builder, Started: time.Now()}
 	if _, err := r.view.Sync(ctx, r.project.Dir, r.cfg.Progress); err != nil {
@@ -189,6 +194,7 @@ func (r *builder) run(ctx context.Context, phase Phase, command []string, networ
 	if err != nil {
 		return fmt.Errorf("building for %s: %w", r.release.Target, err)
 	}
+	opts.place = r.place
 	opts.Network, opts.Command, opts.Progress, opts.SSHAgent = network, command, r.cfg.Progress, r.opts.User.SSHAgent
 	spec, err := SessionSpec(ctx, r.cfg.Store, r.made, r.project, opts)
 	if err != nil {
@@ -198,6 +204,9 @@ func (r *builder) run(ctx context.Context, phase Phase, command []string, networ
 	text := commandText(command)
 	if _, err := fmt.Fprintf(r.log, "+ %s\n", text); err != nil {
 		return fmt.Errorf("writing %s: %w", r.log.Name(), err)
+	}
+	if r.place != "" {
+		text = "again, in " + r.place + ": " + text
 	}
 	r.phase(phase, text)
 	var out io.Writer = r.log

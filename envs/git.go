@@ -3,11 +3,7 @@ package envs
 import (
 	"bytes"
 	"context"
-	"errors"
-	"io/fs"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -58,7 +54,7 @@ type commit struct {
 }
 
 func revision(ctx context.Context, dir string) (c commit) {
-	if _, err := os.Lstat(filepath.Join(dir, ".git")); errors.Is(err, fs.ErrNotExist) {
+	if _, ok := upward(dir, ".git"); !ok {
 		return c
 	}
 	out, err := gitOutput(ctx, dir, "log", "-1", "--no-show-signature", "--format=%H %ct", "HEAD")

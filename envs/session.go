@@ -43,6 +43,7 @@ type SessionOptions struct {
 
 	homeDir string  // a home for this purpose, instead of Home
 	source  string  // what stands at the project's path; "" is the project
+	place   string  // where the project stands inside; "" is its own path
 	own     []Mount // of stead's own making
 }
 
@@ -259,14 +260,15 @@ func (s *sessionPlan) showProject() error {
 			return leave("it holds your home and is no project (stead init makes it one)")
 		}
 	}
-	s.show(cmp.Or(s.source, p.Dir), p.Dir, false)
+	place := cmp.Or(s.place, p.Dir)
+	s.show(cmp.Or(s.source, p.Dir), place, false)
 	if s.source != "" {
 		git := filepath.Join(p.Dir, ".git")
 		if _, err := os.Lstat(git); err == nil {
-			s.show(git, git, true)
+			s.show(git, filepath.Join(place, ".git"), true)
 		}
 	}
-	s.spec.Dir = p.Dir
+	s.spec.Dir = place
 	if rel, err := filepath.Rel(p.Dir, s.Dir); err == nil && filepath.IsLocal(rel) {
 		s.spec.Dir = s.Dir
 	}

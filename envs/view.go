@@ -44,9 +44,7 @@ func OpenView(ctx context.Context, s *store.Store, project, target string) (v *V
 	if err != nil {
 		return nil, nil, err
 	}
-	own := filepath.Join(dir, target)
-	v = &View{Dir: filepath.Join(own, "files"), Home: filepath.Join(own, "home"), Caches: filepath.Join(own, "caches"),
-		Log: filepath.Join(own, "build.log"), state: filepath.Join(own, "synced"), store: s.Dir()}
+	v = viewAt(filepath.Join(dir, target), s.Dir())
 	if err := v.make(); err != nil {
 		release()
 		return nil, nil, fmt.Errorf("making the view of %s for %s: %w", project, target, err)
@@ -56,6 +54,11 @@ func OpenView(ctx context.Context, s *store.Store, project, target string) (v *V
 		return nil, nil, err
 	}
 	return v, release, nil
+}
+
+func viewAt(own, store string) *View {
+	return &View{Dir: filepath.Join(own, "files"), Home: filepath.Join(own, "home"), Caches: filepath.Join(own, "caches"),
+		Log: filepath.Join(own, "build.log"), state: filepath.Join(own, "synced"), store: store}
 }
 
 func (v *View) make() error {

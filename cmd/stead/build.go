@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -12,7 +13,7 @@ import (
 )
 
 type buildFlags struct {
-	all, locked, noTools, keepGoing, failFast, asJSON, quiet bool
+	all, locked, noTools, keepGoing, failFast, asJSON, quiet, reproduce bool
 
 	jobs, atOnce  int
 	clean, engine string
@@ -53,6 +54,7 @@ func newBuild(g *globals) *cobra.Command {
 	flags.IntVar(&f.atOnce, "at-once", 0, "targets to build at once (default: one for each job, as far as memory goes)")
 	flags.StringVar(&f.clean, "clean", "", "start anew: view (what builds left; the default), or caches (what stead.toml keeps, too)")
 	flags.Lookup("clean").NoOptDefVal = "view"
+	flags.BoolVar(&f.reproduce, "reproduce", false, "build once more, in another folder and from empty caches, and compare: exit code 3 where artifacts differ")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "show nothing of what the commands write")
 	flags.BoolVar(&f.asJSON, "json", false, "answer as JSON")
 	engineFlag(flags, &f.engine)
@@ -62,7 +64,7 @@ func newBuild(g *globals) *cobra.Command {
 
 // options are what the flags choose.
 func (f *buildFlags) options() (opts envs.BuildOptions, err error) {
-	opts = envs.BuildOptions{KeepGoing: f.keepGoing, Jobs: f.jobs, AtOnce: f.atOnce}
+	opts = envs.BuildOptions{KeepGoing: f.keepGoing, Jobs: f.jobs, AtOnce: f.atOnce, Reproduce: f.reproduce}
 	if f.jobs < 0 || f.atOnce < 0 {
 		return opts, usagef("--jobs and --at-once are numbers above 0")
 	}
@@ -106,6 +108,9 @@ func runBuild(ctx context.Context, g *globals, f buildFlags, args, command []str
 	built, err := envs.BuildAll(ctx, w.config, engine, w.project, releases, opts)
 	board.close()
 	w.meter.close()
+	if err == nil && slices.ContainsFunc(built, func(b envs.Built) bool { return b.Reproduced != nil && !b.Reproduced.Same }) {
+		err = exitCode(exitNegative)
+	}
 	if f.asJSON {
 		if built == nil {
 			built = []envs.Built{}
@@ -113,16 +118,31 @@ func runBuild(ctx context.Context, g *globals, f buildFlags, args, command []str
 		return errors.Join(err, g.printJSON(built))
 	}
 	for _, b := range built {
-		if b.Dir == "" {
-			continue
-		}
-		var size int64
-		for _, a := range b.Artifacts.Artifacts {
-			size += a.Size
-		}
-		fmt.Fprintf(g.stdout, "%s@%d: %d artifacts, %s in %s\n", b.Target, b.Release, len(b.Artifacts.Artifacts), envs.Bytes(size), b.Dir)
+		g.printBuilt(b)
 	}
 	return err
+}
+
+func (g *globals) printBuilt(b envs.Built) {
+	if b.Dir == "" {
+		return
+	}
+	var size int64
+	for _, a := range b.Artifacts.Artifacts {
+		size += a.Size
+	}
+	name := fmt.Sprintf("%s@%d", b.Target, b.Release)
+	fmt.Fprintf(g.stdout, "%s: %d artifacts, %s in %s\n", name, len(b.Artifacts.Artifacts), envs.Bytes(size), b.Dir)
+	switch again := b.Reproduced; {
+	case again == nil:
+	case again.Same:
+		fmt.Fprintf(g.stdout, "%s: byte-identical when built again, in %s\n", name, again.Dir)
+	default:
+		for _, d := range again.Differences {
+			fmt.Fprintf(g.stdout, "%s: differs when built again, in %s: %s\n", name, again.Dir, clean(d.String()))
+		}
+		fmt.Fprintf(g.stdout, "%s: what was built again is in %s\n", name, again.View)
+	}
 }
 
 // aside writes what a command says, without a progress bar in its way.
