@@ -39,6 +39,9 @@ type Spec struct {
 	// NoFile is the soft limit of open files; 0 stands for 1024. No limit is ever
 	// raised above what this process may have.
 	NoFile uint64
+	// KeepOwners says that giving files to others succeeds and does nothing: where only one
+	// user can be had, installing a package would fail otherwise.
+	KeepOwners bool
 	// Terminal gives the session a terminal of its own, driven by the one that Stdio
 	// is connected to.
 	Terminal bool

@@ -114,6 +114,9 @@ func filter(s *specs.Spec, spec Spec, at Placement) (*specs.LinuxSeccomp, error)
 	if len(at.Become) > 0 {
 		allowUserNamespace(made)
 	}
+	if spec.KeepOwners {
+		pretend(made, "chown", "chown32", "fchown", "fchown32", "fchownat", "lchown", "lchown32")
+	}
 	return made, nil
 }
 

@@ -15,7 +15,7 @@ import (
 
 // programs are what the suite runs inside.
 var programs = []string{
-	"bash", "sh", "cat", "chmod", "dd", "env", "false", "grep", "head", "id", "kill", "ln", "ls", "mkdir", "mkfifo", "mknod",
+	"bash", "sh", "cat", "chmod", "chown", "dd", "env", "false", "grep", "head", "id", "kill", "ln", "ls", "mkdir", "mkfifo", "mknod",
 	"mount", "pwd", "rm", "seq", "setsid", "sleep", "stat", "stty", "touch", "tr", "true", "umount", "unshare", "wc",
 }
 

@@ -56,6 +56,8 @@ func Run(t *testing.T, engine runtime.Engine, options Options) []string {
 		{"kernel", s.kernel},
 		{"other root", s.otherRoot},
 		{"kept upper", s.keptUpper},
+		{"layers", s.layers},
+		{"kept owners", s.keptOwners},
 		{"at once", s.atOnce},
 		{"deep", s.deep},
 		{"stragglers", s.stragglers},
