@@ -62,7 +62,8 @@ type FsckOptions struct {
 }
 
 // Fsck compares what this machine has of a release with its lock, path by path and
-// byte by byte: the env, the trees that it is linked from, the blobs they came from.
+// byte by byte: the env, the layers of tools above it, the trees that they are linked
+// from, the blobs these came from.
 func Fsck(ctx context.Context, cfg Config, rel Release, opts FsckOptions) (*FsckResult, error) {
 	text, err := rel.Text()
 	if err != nil {
@@ -72,7 +73,7 @@ func Fsck(ctx context.Context, cfg Config, rel Release, opts FsckOptions) (*Fsck
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", rel.Path, err)
 	}
-	c := &checker{cfg: cfg, opts: opts, own: cfg.Store.Owners(), sums: map[snapshot.Stamp]string{}}
+	c := &checker{cfg: cfg, opts: opts, own: cfg.Store.Owners(), sums: map[snapshot.Stamp]string{}, seen: map[digest.Digest]bool{}}
 	c.res = FsckResult{Release: rel.String(), OwnersHeld: c.own.Any()}
 	root, ok := cfg.Store.Find(store.Roots, RootName(lock.Identity(text)))
 	if !ok {
@@ -86,6 +87,9 @@ func Fsck(ctx context.Context, cfg Config, rel Release, opts FsckOptions) (*Fsck
 		if err := c.tree(ctx, t); err != nil {
 			return nil, err
 		}
+	}
+	if err := c.layers(ctx, lock.Identity(text)); err != nil {
+		return nil, err
 	}
 	return &c.res, c.sessions()
 }
@@ -116,6 +120,7 @@ type checker struct {
 	res  FsckResult
 	own  store.Owners              // that the store holds
 	sums map[snapshot.Stamp]string // by a file's change stamp: trees and envs share files
+	seen map[digest.Digest]bool    // trees of tools, which layers share
 }
 
 func (c *checker) report(d Difference) {

@@ -143,7 +143,7 @@ func (in *installer) dpkg(ctx context.Context, whole bool, input io.Reader, out 
 func (in *installer) run(ctx context.Context, whole bool, input io.Reader, out io.Writer, command ...string) (int, error) {
 	spec := in.spec
 	spec.Scratch, spec.Command, spec.Dir, spec.Umask = ScratchDir(in.cfg.Store), command, "/", 0o022
-	spec.Hostname, spec.Network = "localhost", runtime.NetworkNone
+	spec.Hostname, spec.Network, spec.KeepOwners = "localhost", runtime.NetworkNone, !in.cfg.Store.Owners().Any()
 	// Whatever makes files in an order or with a time of its own is told to use these.
 	spec.Env = []string{"DEBCONF_NONINTERACTIVE_SEEN=true", "DEBIAN_FRONTEND=noninteractive", "HOME=/root", "LC_ALL=C",
 		"PATH=" + sessionPath, "PERL_HASH_SEED=0", "PYTHONHASHSEED=0", "SOURCE_DATE_EPOCH=" + strconv.FormatInt(in.newest, 10), "TERM=dumb"}

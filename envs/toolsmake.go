@@ -44,9 +44,6 @@ func MakeTools(ctx context.Context, cfg Config, base *Root, packages []lock.Pack
 	if err := opts.Engine.Check(ctx); err != nil { // before anything is fetched
 		return nil, err
 	}
-	if !cfg.Store.Owners().Any() {
-		return nil, &OneOwnerError{}
-	}
 	if err := runtime.CheckArchitecture(base.Header.Host.Architecture); err != nil {
 		return nil, err
 	}
