@@ -153,8 +153,13 @@ func opaque(dir *os.File) bool {
 // the session made again are counted where they are.
 func (c *counter) below(p string, again bool) error {
 	for _, root := range c.lower {
-		if _, err := root.Lstat(p); err != nil {
+		info, err := root.Lstat(p)
+		if err != nil {
 			continue
+		}
+		if !info.IsDir() { // a walk would follow a link
+			c.n++
+			return nil
 		}
 		return fs.WalkDir(root.FS(), p, func(p string, d fs.DirEntry, err error) error {
 			if err != nil || d.IsDir() {

@@ -30,7 +30,8 @@ func TestChanged(t *testing.T) {
 		}
 	}
 	shell(dir, `mkdir -p lower/doc/sub lower/etc lower/lib merged
-		for f in doc/a doc/b doc/sub/c etc/conf etc/other lib/x lib/y; do echo $f >lower/$f; done`)
+		for f in doc/a doc/b doc/sub/c etc/conf etc/other lib/x lib/y; do echo $f >lower/$f; done
+		ln -s /etc/conf lower/absolute; ln -s /nowhere/at/all lower/dangling; ln -s lib lower/folder`)
 	for _, test := range []struct {
 		script string
 		want   int
@@ -44,6 +45,7 @@ func TestChanged(t *testing.T) {
 		{"rm -r lib; mkdir lib; echo >lib/x; echo >lib/y; echo >lib/z", 3},
 		{"rm -r lib; echo >lib", 1},
 		{"mv doc docs", 6},
+		{"rm absolute dangling folder", 3},
 		{"mkdir -p run/stead; echo >run/stead/point; echo >etc/mounted", 0},
 	} {
 		shell(dir, "rm -rf upper work; mkdir upper work")
