@@ -127,10 +127,8 @@ func (m *toolMaker) install(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, p := range m.tools.Packages {
-		if state := before[p.Name+"\t"+p.Architecture]; state != "" && !strings.HasSuffix(state, "\tconfig-files") {
-			return fmt.Errorf("%s %s is one of the release's own packages", p.Name, p.Architecture)
-		}
+	if err := m.own(before); err != nil {
+		return err
 	}
 	for _, step := range newDebGraph(all).batches(nil) {
 		code, err := m.installAll(ctx, true, step)
@@ -145,6 +143,25 @@ func (m *toolMaker) install(ctx context.Context) error {
 		return err
 	}
 	return m.checkDiversions()
+}
+
+// own refuses what would take the place of one of the release's packages: there is one of
+// a name, but for those that are made for several architectures at once.
+func (m *toolMaker) own(before map[string]string) error {
+	native := m.base.Header.Host.Architecture
+	for _, p := range m.tools.Packages {
+		places := []string{p.Architecture}
+		if p.Architecture == native || p.Architecture == "all" {
+			places = []string{native, "all"}
+		}
+		for _, arch := range places {
+			_, state, _ := strings.Cut(before[p.Name+"\t"+arch], "\t")
+			if state != "" && state != "config-files" && state != "not-installed" {
+				return fmt.Errorf("%s is one of the release's own packages", p.Name)
+			}
+		}
+	}
+	return nil
 }
 
 // maxInstallLog bounds what is kept of what dpkg and scripts write, in bytes.

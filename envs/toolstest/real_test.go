@@ -44,10 +44,10 @@ func (w *world) choose(names ...string) []lock.Package {
 }
 
 func TestCompilers(t *testing.T) {
-	w := newWorld(t, false)
+	w := newWorld(t)
 	packages := w.choose(compilers...)
 	begun := time.Now()
-	tools, err := w.make(packages)
+	tools, err := w.make(packages...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,23 +58,4 @@ func TestCompilers(t *testing.T) {
 	layer := w.layer(tools)
 	t.Log(w.must(layer, `cd /tmp; printf '#include <openssl/ssl.h>\n#include <stdio.h>\nint main(void){puts(OPENSSL_VERSION_TEXT);return 0;}\n' >a.c
 		gcc -o a a.c $(pkg-config --libs --cflags openssl libpq); ./a; cmake --version; dpkg --audit; python3-config --cflags; mawk 'BEGIN{print 1}'`))
-}
-
-func TestDebugDelta(t *testing.T) {
-	w := newWorld(t, false)
-	tools, err := w.make(w.choose(compilers...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	it, ok := w.cfg.Store.Find("trees", tools.Delta.SHA256)
-	m, err := it.Manifest()
-	t.Log(ok, err)
-	for _, f := range m {
-		if !strings.HasSuffix(f.Path, ".list") && f.Type != 'd' {
-			t.Logf("%c %o %d:%d %d %s %s %s", f.Type, f.Mode, f.UID, f.GID, f.MTime, f.Path, f.Target, f.Link)
-		}
-	}
-	t.Log(len(tools.Packages))
-	out, _ := exec.Command("du", "-shl", filepath.Dir(w.layer(tools).Path), w.base.Path).CombinedOutput()
-	t.Log(string(out))
 }

@@ -34,6 +34,9 @@ func TestMain(m *testing.M) {
 	if code, ok := session.Hook(os.Args); ok {
 		os.Exit(code)
 	}
+	if what := os.Getenv(actAs); what != "" {
+		os.Exit(act(what))
+	}
 	code := m.Run()
 	if shared.dir != "" {
 		if err := os.RemoveAll(shared.dir); err != nil {
@@ -81,8 +84,8 @@ func (n *notes) String() string {
 	return strings.Join(n.all, "\n")
 }
 
-// newWorld has a store of its own, or the shared one where that is asked for.
-func newWorld(t *testing.T, own bool) *world {
+// newWorld is a store with the release, and a fleet.
+func newWorld(t *testing.T) *world {
 	t.Helper()
 	switch {
 	case testing.Short():
@@ -99,20 +102,16 @@ func newWorld(t *testing.T, own bool) *world {
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
-	dir := filepath.Join(shared.dir, "store")
-	if own {
-		dir = filepath.Join(tempDir(t), "store")
-	}
-	return open(t, dir)
-}
-
-// tempDir is t.TempDir for what holds folders that nobody may write to.
-func tempDir(t *testing.T) string {
 	dir, err := os.MkdirTemp(shared.dir, "test-")
 	if err != nil {
 		t.Fatal(err)
 	}
-	return dir
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	script := `cp -al "$1/store" "$2/" && cp -r "$1/fleet" "$2/" && rm -rf "$2/store/work" "$2/store/locks"`
+	if out, err := exec.Command("sh", "-ec", script, "sh", shared.dir, dir).CombinedOutput(); err != nil {
+		t.Fatalf("copying the store: %v\n%s", err, out)
+	}
+	return open(t, filepath.Join(dir, "store"))
 }
 
 func open(t *testing.T, dir string) *world {
@@ -139,7 +138,7 @@ func config(dir string, progress snapshot.Progress) (envs.Config, error) {
 	if err != nil {
 		return envs.Config{}, err
 	}
-	fleet, err := envs.OpenFleet(filepath.Join(shared.dir, "fleet"))
+	fleet, err := envs.OpenFleet(filepath.Join(filepath.Dir(dir), "fleet"))
 	return envs.Config{Store: st, Fleet: fleet, Progress: progress}, err
 }
 
@@ -167,16 +166,16 @@ func share(ctx context.Context) error {
 		return err
 	}
 	defer h.Close()
-	_, err = envs.Snapshot(ctx, cfg, h, envs.SnapshotOptions{Target: "acme", Address: shared.host, Readers: pkgdb.Readers, Rules: rules,
+	res, err := envs.Snapshot(ctx, cfg, h, envs.SnapshotOptions{Target: "acme", Address: shared.host, Readers: pkgdb.Readers, Rules: rules,
 		Architecture: goruntime.GOARCH, Accept: func(*envs.Review) error { return nil }})
+	if err == nil {
+		_, err = envs.Pull(ctx, cfg, res.Release)
+	}
 	return err
 }
 
-func (w *world) options() envs.MakeOptions {
+func (w *world) options() (envs.MakeOptions, error) {
 	rules, err := scrub.New(nil, nil)
-	if err != nil {
-		w.t.Fatal(err)
-	}
 	return envs.MakeOptions{Engine: w.engine, Rules: rules, Layers: func(l envs.KeptLayers) (snapshot.Host, envs.LayerChanges, error) {
 		o, err := host.OpenOverlay(host.Layers{Upper: l.Upper, Lower: l.Root.Path, Entries: l.Entries,
 			MountPoints: l.MountPoints, UserXattrs: l.UserXattrs, Unheld: l.Unheld})
@@ -184,12 +183,16 @@ func (w *world) options() envs.MakeOptions {
 			return nil, nil, err
 		}
 		return o, o.Changes, nil
-	}}
+	}}, err
 }
 
 // make installs packages.
-func (w *world) make(packages []lock.Package) (*envs.Tools, error) {
-	return envs.MakeTools(w.t.Context(), w.cfg, w.base, packages, nil, w.options())
+func (w *world) make(packages ...lock.Package) (*envs.Tools, error) {
+	opts, err := w.options()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return envs.MakeTools(w.t.Context(), w.cfg, w.base, packages, nil, opts)
 }
 
 // layer makes the layer of tools ready.
@@ -244,16 +247,15 @@ func (w *world) add(file string) lock.Package {
 }
 
 // run runs a command in the root and a layer, and returns what it wrote.
-func (w *world) run(layer *envs.ToolsLayer, script string) (string, error) {
-	w.t.Helper()
+func (w *world) run(ctx context.Context, layer *envs.ToolsLayer, script string) (string, error) {
 	scratch := envs.ScratchDir(w.cfg.Store)
 	if err := os.MkdirAll(scratch, 0o700); err != nil {
-		w.t.Fatal(err)
+		return "", err
 	}
 	var out bytes.Buffer
 	spec := runtime.Spec{Name: "acme@1", Root: w.base.Path, Identity: w.base.Identity.String(), Scratch: scratch, Lower: []string{layer.Path},
 		Command: []string{"sh", "-ec", script}, Env: []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C"}, Umask: 0o022, Hostname: "acme"}
-	res, err := w.engine.Run(w.t.Context(), spec, runtime.Stdio{Out: &out, Err: &out})
+	res, err := w.engine.Run(ctx, spec, runtime.Stdio{Out: &out, Err: &out})
 	if err == nil && res.ExitCode != 0 {
 		err = errors.New(out.String())
 	}
@@ -263,7 +265,7 @@ func (w *world) run(layer *envs.ToolsLayer, script string) (string, error) {
 // must is run for what has to go well.
 func (w *world) must(layer *envs.ToolsLayer, script string) string {
 	w.t.Helper()
-	out, err := w.run(layer, script)
+	out, err := w.run(w.t.Context(), layer, script)
 	if err != nil {
 		w.t.Fatalf("%s: %v", script, err)
 	}
