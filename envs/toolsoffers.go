@@ -83,10 +83,10 @@ func offersFor(ctx context.Context, cfg Config, opts ToolsOptions, base *Root, l
 		return nil, err
 	}
 	defer done()
-	installed := map[[2]string]bool{}
+	installed := map[[2]string]string{}
 	for _, p := range on.Packages {
 		if p.State != "config-files" {
-			installed[[2]string{p.Name, p.Architecture}] = true
+			installed[[2]string{p.Name, p.Architecture}] = p.Version
 		}
 	}
 	machine, err := opts.OpenRoot("/")
@@ -96,7 +96,7 @@ func offersFor(ctx context.Context, cfg Config, opts ToolsOptions, base *Root, l
 	defer closeHost(machine)
 	h := holdings{cfg: cfg, opts: opts, lock: l, installed: installed}
 	found, err := debian.Offers(ctx, archive.OfferOptions{Foreign: on.Foreign, Names: names, Machine: machine, Held: h.find,
-		Installed: func(name, arch string) bool { return installed[[2]string{name, arch}] }})
+		Installed: func(name, arch string) string { return installed[[2]string{name, arch}] }})
 	if err != nil {
 		return nil, err
 	}
@@ -138,7 +138,7 @@ type holdings struct {
 	cfg       Config
 	opts      ToolsOptions
 	lock      *lock.Lock
-	installed map[[2]string]bool
+	installed map[[2]string]string // versions, by name and architecture
 	wanted    func(name string) bool
 	found     []archive.Held
 	seen      map[string]bool // by digest
@@ -204,7 +204,7 @@ func (h *holdings) matters(name, arch string) bool {
 		return false
 	}
 	for _, a := range []string{arch, "all", h.lock.Host.Architecture} {
-		if h.installed[[2]string{name, a}] && (arch == "" || a == arch) {
+		if h.installed[[2]string{name, a}] != "" && (arch == "" || a == arch) {
 			return false
 		}
 	}
@@ -238,4 +238,20 @@ func (h *holdings) take(ctx context.Context, packages []lock.Package, archives [
 		h.found = append(h.found, held)
 	}
 	return nil
+}
+
+// shippingFor finds which packages of a release's archives ship files: see
+// archive.Debian.Shipping.
+func shippingFor(ctx context.Context, cfg Config, opts ToolsOptions, base *Root, l *lock.Lock, on tools.Base, paths []string) (*archive.Shipped, error) {
+	debian, done, err := opts.archives(ctx, cfg, base, l, on)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	machine, err := opts.OpenRoot("/")
+	if err != nil {
+		return nil, err
+	}
+	defer closeHost(machine)
+	return debian.Shipping(ctx, paths, archive.OfferOptions{Machine: machine})
 }

@@ -134,3 +134,14 @@ func TestOffersFor(t *testing.T) {
 		t.Errorf("for another release: %+v, %v", found, err)
 	}
 }
+
+// An archive whose index of files can't be read is told.
+func TestShippingFor(t *testing.T) {
+	cfg := Config{Store: testStore(t), Fleet: testFleet(t)}
+	opts := toolsOptions()
+	opts.Offline = true
+	found, err := shippingFor(t.Context(), cfg, opts, &Root{Path: toolsRoot(t)}, testLock("acme", 1), tools.Base{Architecture: "amd64"}, []string{"/usr/bin/cmake"})
+	if err != nil || len(found.Problems) != 1 || len(found.Packages["/usr/bin/cmake"]) != 0 {
+		t.Errorf("got %+v, %v", found, err)
+	}
+}

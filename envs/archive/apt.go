@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
@@ -43,8 +44,9 @@ type apt struct {
 	listed   map[string]bool // sources, by address and suite, with an index on the host
 	hosts    health          // which servers don't answer
 	// standIn are keys for a source whose own didn't do; nil for none.
-	standIn func(source) openpgp.EntityList
-	machine openpgp.EntityList // this machine's keys, once they are read
+	standIn   func(source) openpgp.EntityList
+	machineMu sync.Mutex
+	machine   openpgp.EntityList // this machine's keys, once they are read
 }
 
 func newApt(d Debian) *apt {

@@ -187,16 +187,33 @@ func (c current) index(ctx context.Context, s source, rel *release, stem string,
 		} else if err != nil {
 			return err
 		}
-		r, err := c.Store.OpenBlob(l.digest())
-		if err != nil {
+		if err = c.stored(rel, stem, e, l, read); !errors.As(err, new(*store.MismatchError)) {
+			return err
+		}
+		if err := c.Store.DropBlob(l.digest()); err != nil { // the disk spoiled it: once more
 			return &sinkError{err}
 		}
-		defer r.Close()
-		err = readIndex(rel, stem, e, r, read)
-		if errors.As(err, new(*store.MismatchError)) {
-			return errors.Join(err, c.Store.DropBlob(l.digest()))
+		if err = c.ensure(ctx, s, rel, stem+e, l); err != nil {
+			return err
 		}
-		return err
+		return c.stored(rel, stem, e, l, read)
+	}
+	return err
+}
+
+// stored reads an index that is in the store. The error is a *store.MismatchError where
+// it isn't any more what it was.
+func (c current) stored(rel *release, stem, ending string, l listed, read scan) error {
+	r, err := c.Store.OpenBlob(l.digest())
+	if err != nil {
+		return &sinkError{err}
+	}
+	defer r.Close()
+	if err = readIndex(rel, stem, ending, r, read); err == nil {
+		return nil
+	}
+	if damaged := c.Store.CheckBlob(l.digest()); damaged != nil { // a decoder may have met it first
+		return damaged
 	}
 	return err
 }
@@ -207,6 +224,15 @@ func (c current) ensure(ctx context.Context, s source, rel *release, name string
 	if l.size == 0 {
 		return errors.New("the index is empty")
 	}
+	err := Fetch(ctx, c.Store, []File{c.file(s, rel, name, l)}, c.Fetch)
+	if err != nil && !errors.As(err, new(FetchErrors)) {
+		return &sinkError{err}
+	}
+	return err
+}
+
+// file is an index and where it can be had.
+func (c current) file(s source, rel *release, name string, l listed) File {
 	names := []string{name}
 	if rel.byHash { // the plain name may be a newer index already
 		names = []string{path.Join(path.Dir(name), "by-hash/SHA256", l.sha256), name}
@@ -220,12 +246,7 @@ func (c current) ensure(ctx context.Context, s source, rel *release, name string
 			urls = append(urls, strings.TrimRight(base, "/")+"/"+escapePath(s.dir()+n))
 		}
 	}
-	file := File{Name: s.suite + " " + name, Digest: l.digest(), Size: l.size, URLs: urls}
-	err := Fetch(ctx, c.Store, []File{file}, c.Fetch)
-	if err != nil && !errors.As(err, new(FetchErrors)) {
-		return &sinkError{err}
-	}
-	return err
+	return File{Name: s.suite + " " + name, Digest: l.digest(), Size: l.size, URLs: urls}
 }
 
 // isBroken reports whether an archive's answer will be another one when it works.

@@ -53,7 +53,7 @@ func (d Debian) Locate(ctx context.Context, want []Want) (*Result, error) {
 		current{a},  // indexes that the archives serve today
 		cache{a},    // files that the host's own apt has fetched
 		pools{a},    // files that somebody has put beside
-		old{a},      // every file that an archive ever had
+		old{apt: a}, // every file that an archive ever had
 	}
 	if d.Fresh {
 		places = chain{current{a}}

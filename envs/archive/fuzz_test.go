@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 	"testing"
+
+	"github.com/stead-env/stead/envs/lock"
 )
 
 func FuzzSources(f *testing.F) {
@@ -43,6 +45,39 @@ func FuzzPackages(f *testing.F) {
 		for _, h := range hits {
 			if strings.Contains("/"+h.path+"/", "/../") || h.path[0] == '/' || h.size <= 0 || len(h.sha256) != 64 {
 				t.Errorf("hit %+v", h)
+			}
+		}
+	})
+}
+
+// Whatever an index says, each package is offered with fields that are within bounds, and
+// all that a stanza without malformed fields says is kept.
+func FuzzOffers(f *testing.F) {
+	f.Add([]byte(maker.stanza() + devNew.stanza() + virtual.stanza()))
+	f.Add([]byte("package: a\nVERSION: 1\narchitecture: all\nDepends: b,\n c (= 1),\n\td\nProvides:\nFilename: a/b\nSize: 1\nSHA256: " + strings.Repeat("a", 64) + "\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		o := &offering{apt: newApt(Debian{}), seen: map[string]bool{}, archives: []lock.Archive{{Name: "a"}}}
+		err := scanPackages(t.Context(), bytes.NewReader(data), allFields, func(r *record) error { return o.add(r, 0, 0) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.settle(0)
+		o.opts.Names = []string{"make"}
+		reached := o.reach()
+		o.opts.Names = nil
+		for _, p := range o.packages() {
+			if p.Name == "" || p.Version == "" || p.Architecture == "" || p.Size <= 0 || p.Digest().Validate() != nil || !isLocalPath(p.Path) {
+				t.Errorf("offered %+v", p)
+			}
+			if strings.ContainsAny(p.Depends+p.PreDepends+p.Provides+p.Source, "\n") {
+				t.Errorf("a line break is in %+v", p)
+			}
+			if reached["make"] && p.Name == "make" {
+				for name := range relationNames(p.Depends) {
+					if !reached[name] {
+						t.Errorf("%q isn't reached", name)
+					}
+				}
 			}
 		}
 	})

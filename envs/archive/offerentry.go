@@ -123,7 +123,7 @@ func (o *offering) reach() map[string]bool {
 			done[i] = true
 			e := &o.entries[i]
 			reached[e.get(fieldName)] = true
-			if o.opts.Installed != nil && o.opts.Installed(e.get(fieldName), e.get(fieldArch)) {
+			if o.installed(e.get(fieldName), e.get(fieldArch)) != "" {
 				continue
 			}
 			for _, f := range []int{fieldPreDepends, fieldDepends} {

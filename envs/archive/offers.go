@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -50,9 +51,9 @@ type OfferOptions struct {
 	// Names are packages, or what packages provide: these are offered, with all that they
 	// may come to need. Without any, everything is.
 	Names []string
-	// Installed says that the base has a package, which therefore needs nothing more; nil
-	// for no base.
-	Installed func(name, architecture string) bool
+	// Installed is the version that the base has of a package, "" where it has none; nil
+	// for no base. What it has needs nothing more.
+	Installed func(name, architecture string) (version string)
 	// Held gives the files at hand of packages with such names; nil for none.
 	Held func(ctx context.Context, wanted func(name string) bool) ([]Held, error)
 	// Machine is this machine, nil for none. Its keyrings stand in where the host has none
@@ -72,6 +73,7 @@ type Offers struct {
 // the indexes have that its lock (Previous) names, and what is at hand. An archive that
 // can't be read is a Problem and no error.
 func (d Debian) Offers(ctx context.Context, opts OfferOptions) (*Offers, error) {
+	d.Fetch.Attempts = cmp.Or(d.Fetch.Attempts, askAttempts)
 	o := &offering{apt: newApt(d), opts: opts, seen: make(map[string]bool), read: make(map[string]bool)}
 	if err := o.load(ctx); err != nil {
 		return nil, err
@@ -84,6 +86,9 @@ func (d Debian) Offers(ctx context.Context, opts OfferOptions) (*Offers, error) 
 		return nil, err
 	}
 	if err := o.held(ctx); err != nil {
+		return nil, err
+	}
+	if err := o.behind(ctx); err != nil {
 		return nil, err
 	}
 	packages := o.packages()
@@ -110,6 +115,10 @@ const (
 	maxOfferBytes = 160 << 20
 )
 
+// askAttempts is how often an archive is asked that doesn't answer: a host may name some
+// that are gone for good.
+const askAttempts = 3
+
 var errTooMuch = errors.New("the archives have more packages than can be kept in mind")
 
 // trouble keeps a problem.
@@ -124,18 +133,27 @@ func (o *offering) archs() []string {
 	return union([]string{o.Architecture, "all"}, o.opts.Foreign)
 }
 
+// foreign is how stems is told of further architectures.
+func (o *offering) foreign() (want []Want) {
+	for _, arch := range o.opts.Foreign {
+		want = append(want, Want{Architecture: arch})
+	}
+	return want
+}
+
 // current reads the indexes that the host's archives serve today.
 func (o *offering) current(ctx context.Context) error {
-	for _, s := range o.sources {
-		rel, err := o.latest(ctx, s)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if errors.As(err, new(*sinkError)) {
-			return err
-		}
-		if err != nil {
-			o.trouble("the current index", s, err)
+	all, err := o.today(ctx)
+	if err != nil {
+		return err
+	}
+	if err := o.prefetch(ctx, all, o.foreign()); err != nil {
+		return err
+	}
+	for _, t := range all {
+		s, rel := t.source, t.rel
+		if t.err != nil {
+			o.trouble("the current index", s, t.err)
 		}
 		if rel == nil {
 			continue
@@ -162,11 +180,7 @@ func (o *offering) indexes(ctx context.Context, s source, rel *release, rank int
 		return err
 	}
 	archive, archs := o.archive(from), o.archs()
-	var want []Want
-	for _, arch := range o.opts.Foreign {
-		want = append(want, Want{Architecture: arch})
-	}
-	stems := o.stems(s, rel, want)
+	stems := o.stems(s, rel, o.foreign())
 	if len(stems) == 0 {
 		o.trouble(place, s, errors.New("its InRelease lists no index of packages with a SHA-256 digest for this host"))
 	}

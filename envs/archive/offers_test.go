@@ -37,6 +37,16 @@ func offers(t *testing.T, d Debian, opts OfferOptions) *Offers {
 	return res
 }
 
+// only1 is a base with one package.
+func only1(name, version string) func(string, string) string {
+	return func(n, _ string) string {
+		if n == name {
+			return version
+		}
+		return ""
+	}
+}
+
 // spell says what is offered, in its order.
 func spell(res *Offers) string {
 	var all []string
@@ -93,7 +103,7 @@ func TestOffersReach(t *testing.T) {
 		{[]string{"make"}, "make", "make"},
 		{[]string{"nothing"}, "", ""},
 	} {
-		res := offers(t, d, OfferOptions{Names: tt.names, Installed: func(name, arch string) bool { return name == tt.installed }})
+		res := offers(t, d, OfferOptions{Names: tt.names, Installed: only1(tt.installed, "1")})
 		var got []string
 		for _, o := range res.Packages {
 			got = append(got, o.Name)

@@ -21,7 +21,10 @@ import (
 // ever had, and the archives as they were at many instants. Such an archive knows
 // files by name, version and SHA-1. What proves one is the signed index of an instant
 // at which it was current.
-type old struct{ *apt }
+type old struct {
+	*apt
+	met func(source, *release) // told of each index that has what was looked for; or nil
+}
 
 const (
 	snapshotsPlace = "the snapshots"
@@ -34,6 +37,7 @@ const (
 type sought struct {
 	Want
 	files     []oldFile
+	like      string    // the installed package that it goes with, where it isn't itself
 	installed time.Time // zero where the host doesn't say
 }
 
@@ -179,7 +183,8 @@ func (o old) whenInstalled(ctx context.Context, all []*sought) error {
 		o.note("%v", err)
 	}
 	for _, s := range all {
-		for _, name := range []string{s.Name + ":" + s.Architecture, s.Name} {
+		like := cmp.Or(s.like, s.Name)
+		for _, name := range []string{like + ":" + s.Architecture, like} {
 			if f, ok := files[dir+name+".list"]; ok {
 				s.installed = time.Unix(f.MTime, 0)
 				break
@@ -231,7 +236,7 @@ func (o old) unproved(ctx context.Context, base string, all []*sought) (cands []
 // to be had from a snapshot archive; their files are in the store. reserved are the
 // archives whose names are taken.
 func (d Debian) InSnapshots(ctx context.Context, cands []Candidate, reserved ...[]lock.Archive) (*Result, error) {
-	o := old{newApt(d)}
+	o := old{apt: newApt(d)}
 	res := &Result{}
 	var want []Want
 	by := make(map[Want][]Candidate)

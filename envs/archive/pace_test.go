@@ -131,7 +131,7 @@ func lookAll(t *testing.T, s *simulated, want []Want, d Debian) time.Duration {
 	t.Helper()
 	d.Snapshots = []string{"http://snapshot.mirror.example"}
 	d.Fetch.Client = &http.Client{Transport: s}
-	o, begun := old{newApt(d)}, time.Now()
+	o, begun := old{apt: newApt(d)}, time.Now()
 	all, err := o.lookUp(t.Context(), d.Snapshots[0], want)
 	if err != nil {
 		t.Fatal(err)
@@ -258,7 +258,7 @@ func TestPaceResumes(t *testing.T) {
 			Fetch: FetchOptions{Client: &http.Client{Transport: s}}}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
-		if _, err := (old{newApt(d)}).lookUp(ctx, d.Snapshots[0], want); err == nil {
+		if _, err := (old{apt: newApt(d)}).lookUp(ctx, d.Snapshots[0], want); err == nil {
 			t.Fatal("an interrupted search ends well")
 		}
 		first := len(s.asked)
@@ -316,7 +316,7 @@ func TestPaceGivesUp(t *testing.T) {
 				var n notes
 				d := Debian{Store: st, Host: h, Snapshots: []string{"http://snapshot.mirror.example"}, Architecture: "amd64",
 					Fetch: FetchOptions{Client: &http.Client{Transport: s}, Progress: n.progress}}
-				found, err := old{newApt(d)}.Locate(t.Context(), want)
+				found, err := old{apt: newApt(d)}.Locate(t.Context(), want)
 				if err != nil {
 					t.Fatal(err)
 				}

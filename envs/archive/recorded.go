@@ -13,6 +13,7 @@ import (
 
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/stead-env/stead/envs/lock"
 	"github.com/stead-env/stead/envs/store"
@@ -55,6 +56,70 @@ func (a *apt) latest(ctx context.Context, s source) (*release, error) {
 		return rel, nil
 	}
 	return rel, fmt.Errorf("%w; its index of %s takes the place", failed, rel.date.Format(time.DateOnly))
+}
+
+// today is a source and its newest signed file: see latest.
+type today struct {
+	source
+	rel *release
+	err error
+}
+
+// today asks all archives of the host at once.
+func (a *apt) today(ctx context.Context) ([]today, error) {
+	all := make([]today, len(a.sources))
+	ask := func(ctx context.Context, i int) error {
+		all[i].rel, all[i].err = a.latest(ctx, a.sources[i])
+		if errors.As(all[i].err, new(*sinkError)) {
+			return all[i].err
+		}
+		return ctx.Err()
+	}
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(sourcesAtOnce)
+	var local []int // what is known of the host is in one hand
+	for i, s := range a.sources {
+		all[i].source = s
+		if _, ok := s.local(); ok {
+			local = append(local, i)
+			continue
+		}
+		g.Go(func() error { return ask(gctx, i) })
+	}
+	err := g.Wait()
+	for _, i := range local {
+		if err == nil {
+			err = ask(ctx, i)
+		}
+	}
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	return all, err
+}
+
+// prefetch brings the indexes of packages of several sources at once. What fails is
+// tried again, and told, when it is read.
+func (a *apt) prefetch(ctx context.Context, all []today, want []Want) error {
+	var files []File
+	for _, t := range all {
+		if _, local := t.local(); local || t.rel == nil || a.Offline {
+			continue
+		}
+		for _, stem := range a.stems(t.source, t.rel, want) {
+			for _, e := range endings {
+				if l, ok := t.rel.files[stem+e]; ok && l.size > 0 && l.size <= maxIndex {
+					files = append(files, current{a}.file(t.source, t.rel, stem+e, l))
+					break
+				}
+			}
+		}
+	}
+	err := Fetch(ctx, a.Store, files, a.Fetch)
+	if err != nil && !errors.As(err, new(FetchErrors)) {
+		return err
+	}
+	return nil
 }
 
 func (a *apt) keep(ctx context.Context, rel *release, key string) error {
@@ -236,6 +301,8 @@ func (a *apt) recordedKeys(ctx context.Context, machine snapshot.Host, s source)
 	if len(prints) == 0 {
 		return nil
 	}
+	a.machineMu.Lock()
+	defer a.machineMu.Unlock()
 	if a.machine == nil {
 		keys, err := machineKeys(ctx, newHostFiles(machine, a.note))
 		if err != nil {

@@ -168,7 +168,7 @@ func isArchiveName(s string) bool {
 
 // ask gets a small file of a snapshot archive.
 func (o old) ask(ctx context.Context, address string, keep bool, valid func([]byte) error) error {
-	get := func() ([]byte, error) { return current(o).overNetwork(ctx, address) }
+	get := func() ([]byte, error) { return current{o.apt}.overNetwork(ctx, address) }
 	return o.recall(address, keep, get, func(body []byte) error {
 		if err := valid(body); err != nil {
 			return fmt.Errorf("fetching %s: %w", address, err)

@@ -191,7 +191,7 @@ func (o old) tree(ctx context.Context, s source, want []Want) ([]Candidate, erro
 	}
 	var rel *release
 	dir := s.uri + "/" + escapePath(s.dir())
-	get := func() ([]byte, error) { return signedFile(ctx, current(o).overNetwork, dir) }
+	get := func() ([]byte, error) { return signedFile(ctx, current{o.apt}.overNetwork, dir) }
 	err = o.recall(dir, true, get, func(blob []byte) (err error) {
 		if rel, err = verify(blob, keys); err != nil {
 			return fmt.Errorf("checking its InRelease: %w", err)
@@ -201,7 +201,11 @@ func (o old) tree(ctx context.Context, s source, want []Want) ([]Candidate, erro
 	if err != nil {
 		return nil, err
 	}
-	return current(o).searchRelease(ctx, s, rel, want)
+	found, err := current{o.apt}.searchRelease(ctx, s, rel, want)
+	if len(found) > 0 && o.met != nil {
+		o.met(s, rel)
+	}
+	return found, err
 }
 
 // suites are those of the host's that may be in an archive of that name, and for
