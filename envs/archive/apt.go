@@ -45,8 +45,8 @@ type apt struct {
 	hosts    health          // which servers don't answer
 	// standIn are keys for a source whose own didn't do; nil for none.
 	standIn   func(source) openpgp.EntityList
-	machineMu sync.Mutex
 	machine   openpgp.EntityList // this machine's keys, once they are read
+	verifying sync.Mutex
 }
 
 func newApt(d Debian) *apt {
@@ -246,6 +246,8 @@ func (a *apt) keys(s source) (openpgp.EntityList, error) {
 
 // verify checks a signed file of a source, and says what apt would complain about.
 func (a *apt) verify(s source, blob []byte) (*release, error) {
+	a.verifying.Lock() // keys remember what was found about them
+	defer a.verifying.Unlock()
 	keys, err := a.keys(s)
 	var rel *release
 	if err == nil {

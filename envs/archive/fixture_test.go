@@ -76,7 +76,7 @@ func newHost(t *testing.T) *folder {
 	return &folder{Host: h, dir: dir}
 }
 
-func newStore(t *testing.T) *store.Store {
+func newStore(t testing.TB) *store.Store {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "store")
 	st, err := store.Open(dir)

@@ -301,8 +301,6 @@ func (a *apt) recordedKeys(ctx context.Context, machine snapshot.Host, s source)
 	if len(prints) == 0 {
 		return nil
 	}
-	a.machineMu.Lock()
-	defer a.machineMu.Unlock()
 	if a.machine == nil {
 		keys, err := machineKeys(ctx, newHostFiles(machine, a.note))
 		if err != nil {
