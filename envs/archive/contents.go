@@ -49,6 +49,7 @@ func (d Debian) Shipping(ctx context.Context, paths []string, opts OfferOptions)
 	if err := a.load(ctx); err != nil {
 		return nil, err
 	}
+	a.addLocked()
 	a.standIn = func(s source) openpgp.EntityList { return a.recordedKeys(ctx, opts.Machine, s) }
 	f := &shippers{apt: a, found: make(map[string][]string)}
 	for _, p := range paths {
@@ -58,7 +59,7 @@ func (d Debian) Shipping(ctx context.Context, paths []string, opts OfferOptions)
 		}
 		f.needles = append(f.needles, n...)
 	}
-	all, err := a.today(ctx)
+	all, err := a.today(ctx, a.Architecture, "all")
 	if err != nil {
 		return nil, err
 	}

@@ -78,6 +78,7 @@ func (d Debian) Offers(ctx context.Context, opts OfferOptions) (*Offers, error) 
 	if err := o.load(ctx); err != nil {
 		return nil, err
 	}
+	o.addLocked()
 	o.standIn = func(s source) openpgp.EntityList { return o.recordedKeys(ctx, opts.Machine, s) }
 	if err := o.current(ctx); err != nil {
 		return nil, err
@@ -143,7 +144,7 @@ func (o *offering) foreign() (want []Want) {
 
 // current reads the indexes that the host's archives serve today.
 func (o *offering) current(ctx context.Context) error {
-	all, err := o.today(ctx)
+	all, err := o.today(ctx, o.archs()...)
 	if err != nil {
 		return err
 	}
@@ -219,7 +220,9 @@ func (o *offering) indexes(ctx context.Context, s source, rel *release, rank int
 // archive gives an archive a name of its own, the lock's where it is in there.
 func (o *offering) archive(a lock.Archive) int {
 	taken := make(map[string]bool)
-	same := func(b lock.Archive) bool { return b.URI == a.URI && b.Suite == a.Suite && b.InRelease == a.InRelease }
+	same := func(b lock.Archive) bool {
+		return strings.TrimRight(b.URI, "/") == strings.TrimRight(a.URI, "/") && b.Suite == a.Suite && b.InRelease == a.InRelease
+	}
 	if i := slices.IndexFunc(o.archives, same); i >= 0 {
 		return i
 	}

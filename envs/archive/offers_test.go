@@ -206,6 +206,31 @@ func TestOffersSiblings(t *testing.T) {
 	}
 }
 
+// Where a host's own configuration stayed behind, the lock says which archives it had; of
+// their components, those that its packages are of.
+func TestOffersLocked(t *testing.T) {
+	key := newKey(t, 0)
+	r := newRepo(t, key, maker, libNew)
+	srv := serve(t, withContents(t, r, "main/Contents-amd64", contentsText).files)
+	machine := newHost(t)
+	machine.write(t, "etc/apt/trusted.gpg.d/archive.gpg", publicKey(t, key))
+	l := &lock.Lock{Archives: []lock.Archive{{Name: "debian-bullseye", URI: srv.URL + "/debian/", Suite: "bullseye",
+		InRelease: sha([]byte("an older one")), SignedBy: []string{fingerprint(key)}, Dated: written.Add(-day)}}}
+	var n notes
+	d := Debian{Host: newHost(t), Store: newStore(t), Architecture: "amd64", Previous: l, Fetch: quick(&n)}
+	for _, path := range []string{"", "pool/main/x.deb", "pool/contrib/x.deb"} {
+		l.Packages = []lock.Package{{Name: "x", Version: "1", Archive: "debian-bullseye", Path: path}}
+		res := offers(t, d, OfferOptions{Machine: machine})
+		if got := spell(res); got != "libssl1.1 1.1.1w-0 amd64 0, make 4.3-4 amd64 0" || len(res.Problems) != 1 {
+			t.Errorf("%q: got %s, problems %v", path, got, res.Problems)
+		}
+	}
+	found, err := d.Shipping(t.Context(), []string{"usr/bin/cmake"}, OfferOptions{Machine: machine})
+	if err != nil || len(found.Packages["usr/bin/cmake"]) != 2 {
+		t.Errorf("got %+v, %v", found, err)
+	}
+}
+
 // Files at hand are offered, unless an index has them already.
 func TestOffersHeld(t *testing.T) {
 	key := newKey(t, 0)

@@ -58,6 +58,49 @@ func (a *apt) latest(ctx context.Context, s source) (*release, error) {
 	return rel, fmt.Errorf("%w; its index of %s takes the place", failed, rel.date.Format(time.DateOnly))
 }
 
+// addLocked adds the archives of the lock that the host's own configuration doesn't name:
+// it may have stayed behind for a password that is in it.
+func (a *apt) addLocked() {
+	if a.Previous == nil {
+		return
+	}
+	for _, l := range a.Previous.Archives {
+		s := source{uri: strings.TrimRight(l.URI, "/"), suite: l.Suite, locked: true}
+		_, err := cleanURI(s.uri)
+		if err != nil || s.suite == "" || isTree(s.uri) || a.byHash(l) || slices.ContainsFunc(a.sources, func(o source) bool {
+			return o.uri == s.uri && o.suite == s.suite
+		}) {
+			continue
+		}
+		a.sources = append(a.sources, s)
+	}
+}
+
+// lockedComponents are those of an archive that the lock has packages of, or all where
+// that can't be told.
+func (a *apt) lockedComponents(s source, rel *release, archs []string) (out []string) {
+	all := rel.components(archs)
+	for _, l := range a.Previous.Archives {
+		if l.Suite != s.suite || strings.TrimRight(l.URI, "/") != s.uri {
+			continue
+		}
+		for _, p := range a.Previous.Packages {
+			if p.Archive != l.Name {
+				continue
+			}
+			for _, c := range all {
+				if !slices.Contains(out, c) && strings.Contains("/"+p.Path, "/"+c+"/") {
+					out = append(out, c)
+				}
+			}
+		}
+	}
+	if len(out) == 0 {
+		return all
+	}
+	return out
+}
+
 // today is a source and its newest signed file: see latest.
 type today struct {
 	source
@@ -66,7 +109,7 @@ type today struct {
 }
 
 // today asks all archives of the host at once.
-func (a *apt) today(ctx context.Context) ([]today, error) {
+func (a *apt) today(ctx context.Context, archs ...string) ([]today, error) {
 	all := make([]today, len(a.sources))
 	ask := func(ctx context.Context, i int) error {
 		all[i].rel, all[i].err = a.latest(ctx, a.sources[i])
@@ -94,6 +137,12 @@ func (a *apt) today(ctx context.Context) ([]today, error) {
 	}
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
+	}
+	for i, t := range all {
+		if t.locked && t.rel != nil && !t.flat() {
+			all[i].components = a.lockedComponents(t.source, t.rel, archs)
+			a.sources[i].components = all[i].components
+		}
 	}
 	return all, err
 }
@@ -167,8 +216,10 @@ func (o *offering) recorded(ctx context.Context) error {
 		}
 		var keep func(*record) bool
 		if len(s.components) == 0 && !s.flat() {
-			s.components = rel.components(o.archs())
-			keep = o.siblings(a)
+			s.components = o.lockedComponents(s, rel, o.archs())
+			if isUpload(a.Suite) {
+				keep = o.siblings(a)
+			}
 		}
 		if err := o.indexes(ctx, s, rel, RankRecorded, keep); err != nil {
 			return err
@@ -207,15 +258,20 @@ func (o *offering) recordedSource(a lock.Archive) (s source, ok bool) {
 }
 
 // byHash reports whether a lock's archive serves files by what is in them.
-func (o *offering) byHash(a lock.Archive) bool {
-	return slices.ContainsFunc(o.Previous.Packages, func(p lock.Package) bool {
+func (a *apt) byHash(l lock.Archive) bool {
+	return slices.ContainsFunc(a.Previous.Packages, func(p lock.Package) bool {
 		sum, ok := strings.CutPrefix(p.Path, filePath(""))
-		return ok && p.Archive == a.Name && isSHA1(sum)
+		return ok && p.Archive == l.Name && isSHA1(sum)
 	})
 }
 
+// isUpload reports whether a suite is one that packages pass through: see old.suites.
+func isUpload(suite string) bool {
+	return slices.Contains([]string{"sid", "unstable", "experimental"}, suite) || strings.HasSuffix(suite, "-proposed-updates")
+}
+
 // siblings lets pass what is of a version that the lock has a package of from an
-// archive: in a suite that isn't the host's own, nothing else was ever meant for it.
+// archive: in a suite that the host never had, nothing else was meant for it.
 func (o *offering) siblings(a lock.Archive) func(*record) bool {
 	versions := make(map[string]bool)
 	for _, p := range o.Previous.Packages {

@@ -24,7 +24,8 @@ type source struct {
 	siblings   []string // other URIs that the host says hold the same
 	// past says that the index is an old one: its files have their plain names in
 	// archives of snapshots alone.
-	past bool
+	past   bool
+	locked bool // only a lock names it, which knows nothing of components
 }
 
 // base is the folder of the suite's Release below the URI, as apt spells it.
