@@ -110,14 +110,18 @@ func (r *builder) sync(ctx context.Context) error {
 		r.cfg.Progress.Note("building", fmt.Sprintf("%s: %s", r.release, removed))
 	}
 	r.settings = buildSettings(r.project, r.release.Target, r.opts.User)
-	r.facts = buildFacts{Project: r.project.Dir, Source: ReadSource(ctx, r.project.Dir), Build: r.build, Settings: r.settings,
+	source, err := ReadSource(ctx, r.project.Dir)
+	if err != nil {
+		r.cfg.Progress.Note("building", fmt.Sprintf("%s: nothing will tell of the sources: %v", r.release, err))
+	}
+	r.facts = buildFacts{Project: r.project.Dir, Source: source, Build: r.build, Settings: r.settings,
 		Engine: r.engine.Name(), Builder: r.opts.Builder, Started: time.Now()}
 	if _, err := r.view.Sync(ctx, r.project.Dir, r.cfg.Progress); err != nil {
 		return err
 	}
 	r.made = Made{Release: r.release, Root: r.root.Path, Identity: r.root.Identity, Host: r.root.Header.Host, Header: r.root.Header,
 		Tools: r.tools.Layer}
-	r.settings.Variables = withSources(r.settings.Variables, revision(ctx, r.project.Dir), r.view.Newest)
+	r.settings.Variables = withSources(r.settings.Variables, commit{source.Commit, source.Date}, r.view.Newest)
 	return nil
 }
 

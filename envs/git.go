@@ -3,6 +3,8 @@ package envs
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -53,18 +55,41 @@ type commit struct {
 	date time.Time
 }
 
-func revision(ctx context.Context, dir string) (c commit) {
+// revision asks git for the commit that a project, or the repository around it, is at.
+// That git is missing or refuses is an error; that there is no commit yet is none.
+func revision(ctx context.Context, dir string) (c commit, err error) {
 	if _, ok := upward(dir, ".git"); !ok {
-		return c
+		return c, nil
 	}
-	out, err := gitOutput(ctx, dir, "log", "-1", "--no-show-signature", "--format=%H %ct", "HEAD")
+	// It is asked for this way because it says nothing where there is no commit yet.
+	_, err = gitOutput(ctx, dir, "rev-parse", "--verify", "--quiet", "HEAD")
+	if exit, ok := errors.AsType[*exec.ExitError](err); ok && exit.ExitCode() == 1 {
+		return c, nil
+	}
+	var out []byte
+	if err == nil {
+		out, err = gitOutput(ctx, dir, "log", "-1", "--no-show-signature", "--format=%H %ct", "HEAD")
+	}
 	if err != nil {
-		return c
+		return c, fmt.Errorf("asking git for the revision of %s: %w", dir, gitSaid(err))
 	}
 	id, date, _ := strings.Cut(strings.TrimSpace(string(out)), " ")
 	seconds, err := strconv.ParseInt(date, 10, 64)
 	if err != nil {
-		return c
+		return c, fmt.Errorf("asking git for the revision of %s: it answered %.100q", dir, out)
 	}
-	return commit{id, time.Unix(seconds, 0)}
+	return commit{id, time.Unix(seconds, 0)}, nil
+}
+
+// gitSaid is what git gave as the reason of an error, where it gave one.
+func gitSaid(err error) error {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	if !ok {
+		return err
+	}
+	first, _, _ := strings.Cut(strings.TrimSpace(string(exit.Stderr)), "\n")
+	if first == "" {
+		return err
+	}
+	return errors.New(strings.TrimPrefix(first, "fatal: "))
 }

@@ -9,13 +9,15 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 )
 
 // Source is the state of the sources that a build is made of, as git knows it.
 type Source struct {
-	URI    string // where git has them from, without credentials; "" where nobody else can reach that
-	Commit string // "" without git, or before the first commit
-	Tree   string // git's name of what was there, what isn't committed included; "" where that is too much to hash
+	URI    string    // where git has them from, without credentials; "" where nobody else can reach that
+	Commit string    // "" without git, or before the first commit
+	Date   time.Time // the commit's
+	Tree   string    // git's name of what was there, what isn't committed included; "" where that is too much to hash
 	// Dirty says that what was there isn't the commit: files that git doesn't know
 	// count, because a build sees them.
 	Dirty bool
@@ -30,24 +32,21 @@ const (
 	maxChangedBytes = 256 << 20
 )
 
-// ReadSource asks git about a project. Its dist folder doesn't count.
-func ReadSource(ctx context.Context, dir string) Source {
-	var s Source
-	if _, ok := upward(dir, ".git"); !ok {
-		return s
+// ReadSource asks git about a project. Its dist folder doesn't count. The error says why
+// git doesn't tell; there is none where there is nothing to tell.
+func ReadSource(ctx context.Context, dir string) (s Source, err error) {
+	at, err := revision(ctx, dir)
+	if err != nil || at == (commit{}) {
+		return s, err
 	}
-	out, err := gitOutput(ctx, dir, "rev-parse", "--verify", "--quiet", "HEAD")
-	if err != nil {
-		return s
-	}
-	s.Commit = strings.TrimSpace(string(out))
+	s.Commit, s.Date = at.id, at.date
 	if out, err := gitOutput(ctx, dir, "remote", "get-url", "origin"); err == nil {
 		s.URI = sourceURI(strings.TrimSpace(string(out)))
 	}
 	changed, ok := s.status(ctx, dir)
 	if !ok {
 		s.Dirty = true // unknown is not clean
-		return s
+		return s, nil
 	}
 	if !s.Dirty {
 		if out, err := gitOutput(ctx, dir, "rev-parse", "--verify", "--quiet", "HEAD:./"); err == nil {
@@ -56,7 +55,7 @@ func ReadSource(ctx context.Context, dir string) Source {
 	} else if little(dir, changed) {
 		s.Tree = workTree(ctx, dir)
 	}
-	return s
+	return s, nil
 }
 
 // notDist are the paths that count.

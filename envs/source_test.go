@@ -1,11 +1,13 @@
 package envs
 
 import (
+	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 )
 
 func TestReadCopyright(t *testing.T) {
@@ -67,7 +69,16 @@ func repository(t *testing.T, files map[string]string) (dir string, git func(arg
 }
 
 func TestSource(t *testing.T) {
-	if got := ReadSource(t.Context(), t.TempDir()); got != (Source{}) {
+	read := func(dir string) Source {
+		t.Helper()
+		s, err := ReadSource(t.Context(), dir)
+		if err != nil {
+			t.Error(err)
+		}
+		s.Date = time.Time{}
+		return s
+	}
+	if got := read(t.TempDir()); got != (Source{}) {
 		t.Errorf("without git: %v", got)
 	}
 	dir, git := repository(t, map[string]string{"main.c": "1", "app/stead.toml": "", ".gitignore": "*.o\n"})
@@ -75,7 +86,7 @@ func TestSource(t *testing.T) {
 	clean := Source{URI: "git+https://git.example/a", Commit: git("rev-parse", "HEAD"), Tree: git("rev-parse", "HEAD^{tree}")}
 	check := func(what, at string, want Source) {
 		t.Helper()
-		if got := ReadSource(t.Context(), filepath.Join(dir, at)); got != want {
+		if got := read(filepath.Join(dir, at)); got != want {
 			t.Errorf("%s:\ngot  %+v\nwant %+v", what, got, want)
 		}
 	}
@@ -93,7 +104,7 @@ func TestSource(t *testing.T) {
 	check("a folder of a repository", "app", inner)
 
 	before, objects := git("status", "--porcelain", "--ignored"), git("count-objects")
-	got := ReadSource(t.Context(), dir)
+	got := read(dir)
 	if after := git("status", "--porcelain", "--ignored"); after != before {
 		t.Errorf("asking changed the state of the repository from\n%s\nto\n%s", before, after)
 	}
@@ -107,10 +118,33 @@ func TestSource(t *testing.T) {
 		t.Errorf("changed:\ngot  %+v\nwant %+v", got, want)
 	}
 	tree(t, dir, map[string]string{"app/new": "3"})
-	got = ReadSource(t.Context(), filepath.Join(dir, "app"))
+	got = read(filepath.Join(dir, "app"))
 	git("add", "--all", "app")
 	git("commit", "-q", "-m", "third")
 	if got.Tree != git("rev-parse", "HEAD:app") || !got.Dirty {
 		t.Errorf("a changed folder: %+v", got)
+	}
+}
+
+// Where there is no commit there is nothing to tell; where git doesn't answer, it is told
+// why.
+func TestSourceUnknown(t *testing.T) {
+	dir := t.TempDir()
+	if out, err := exec.Command("git", "-C", dir, "init", "-q").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if s, err := ReadSource(t.Context(), dir); err != nil || s != (Source{}) {
+		t.Errorf("before the first commit: %v, %v", s, err)
+	}
+	broken, _ := repository(t, map[string]string{"main.c": "1"})
+	if err := os.WriteFile(filepath.Join(broken, ".git", "config"), []byte("[core\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := ReadSource(t.Context(), broken); err == nil || !strings.Contains(err.Error(), "bad config line 1") || s != (Source{}) {
+		t.Errorf("with a broken configuration: %v, %v", s, err)
+	}
+	t.Setenv("PATH", "")
+	if s, err := ReadSource(t.Context(), dir); err == nil || !strings.Contains(err.Error(), "not found") || s != (Source{}) {
+		t.Errorf("without git: %v, %v", s, err)
 	}
 }

@@ -78,7 +78,11 @@ func ViewSession(ctx context.Context, cfg Config, env Made, p *Project, engine r
 	if err != nil {
 		return spec, nil, err
 	}
-	inside.Variables = withSources(inside.Variables, revision(ctx, p.Dir), view.Newest)
+	at, err := revision(ctx, p.Dir)
+	if err != nil {
+		cfg.Progress.Note("starting", err.Error()) // as a build would
+	}
+	inside.Variables = withSources(inside.Variables, at, view.Newest)
 	inside.Command, inside.Terminal, inside.Dir, inside.Progress = opts.Command, opts.Terminal, opts.Dir, cfg.Progress
 	if spec, err = SessionSpec(ctx, cfg.Store, env, p, inside); err != nil {
 		return spec, nil, err
