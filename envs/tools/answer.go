@@ -5,72 +5,64 @@ import (
 	"strings"
 )
 
-// needsOf are the wishes that the base doesn't grant, and all needs of the packages.
-func (p *problem) needsOf(packages []*pkg) (list []*need) {
-	for _, n := range p.wishes {
-		if n.base == nil && !n.wish.There {
-			list = append(list, n)
-		}
-	}
-	for _, q := range packages {
-		list = append(list, p.nodes[q].needs...)
-	}
-	return list
-}
-
 // prune leaves out what turned out to be needed by nobody, the last first: an alternative
-// may have been taken before the other was needed anyway.
+// may have been taken before the other was needed anyway. No part of what remains would do.
 func (p *problem) prune(w *walk) []*pkg {
-	in := w.in
-	steps := slices.Clone(w.steps)
-	for {
-		alone := map[*pkg]bool{} // what is the only one to grant something
-		for _, n := range p.needsOf(steps) {
-			var by []*pkg
-			for _, o := range n.options {
-				if in[o.pkg] {
-					by = append(by, o.pkg)
-				}
-			}
-			if len(by) == 1 {
-				alone[by[0]] = true
+	t := &thinner{in: w.in, users: map[*pkg][]*need{}, left: map[*need]int{}}
+	t.add(p.wishes)
+	for _, q := range w.steps {
+		t.add(p.nodes[q].needs)
+	}
+	for _, q := range slices.Backward(w.steps) {
+		if t.in[q] {
+			t.drop(q)
+		}
+	}
+	return slices.DeleteFunc(w.steps, func(q *pkg) bool { return !t.in[q] })
+}
+
+// A thinner knows how many of those chosen grant each need.
+type thinner struct {
+	in    map[*pkg]bool
+	users map[*pkg][]*need
+	left  map[*need]int
+}
+
+func (t *thinner) add(needs []*need) {
+	for _, n := range needs {
+		for _, o := range n.options {
+			if t.in[o.pkg] {
+				t.users[o.pkg] = append(t.users[o.pkg], n)
+				t.left[n]++
 			}
 		}
-		drop := -1
-		for i, q := range steps {
-			if !alone[q] {
-				drop = i
-			}
-		}
-		if drop < 0 {
-			before := len(steps)
-			if steps = p.reachable(steps, in); len(steps) == before {
-				return steps
-			}
-			continue
-		}
-		delete(in, steps[drop])
-		steps = slices.Delete(steps, drop, drop+1)
 	}
 }
 
-// reachable are the packages that the wishes lead to: two that need each other and nobody
-// else does are not among them.
-func (p *problem) reachable(steps []*pkg, in map[*pkg]bool) (list []*pkg) {
-	seen := map[*pkg]bool{}
-	open := p.needsOf(nil)
-	for i := 0; i < len(open); i++ {
-		if q := granting(open[i], in); !seen[q] {
-			seen[q] = true
-			open = append(open, p.nodes[q].needs...)
+// drop leaves out a package, and whatever needs it and nothing else: but not where that
+// comes to a wish.
+func (t *thinner) drop(q *pkg) {
+	gone, dropped, less := []*pkg{q}, map[*pkg]bool{q: true}, map[*need]int{}
+	for i := 0; i < len(gone); i++ {
+		for _, n := range t.users[gone[i]] {
+			if less[n]++; less[n] < t.left[n] {
+				continue
+			}
+			if n.owner == nil {
+				return
+			}
+			if !dropped[n.owner] {
+				dropped[n.owner] = true
+				gone = append(gone, n.owner)
+			}
 		}
 	}
-	return slices.DeleteFunc(steps, func(q *pkg) bool {
-		if !seen[q] {
-			delete(in, q)
-		}
-		return !seen[q]
-	})
+	for _, g := range gone {
+		delete(t.in, g)
+	}
+	for n, by := range less {
+		t.left[n] -= by
+	}
 }
 
 // granting is the package that grants a need: the preferred of those chosen.
