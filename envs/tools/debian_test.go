@@ -64,7 +64,7 @@ func TestVersionsAsTheLibrary(t *testing.T) {
 
 func TestRelations(t *testing.T) {
 	for field, want := range map[string][][]relation{
-		"": nil,
+		"":                               nil,
 		" a ,\n b|c:any(>=1:2.0-1~x) , ": {{{name: "a"}}, {{name: "b"}, {name: "c", arch: "any", op: ">=", version: "1:2.0-1~x"}}},
 		"a (<1), b (> 1), c ( << 1 )":    {{{name: "a", op: "<=", version: "1"}}, {{name: "b", op: ">=", version: "1"}}, {{name: "c", op: "<<", version: "1"}}},
 		"g++ (= 4:10.2.1-1), libstdc++6": {{{name: "g++", op: "=", version: "4:10.2.1-1"}}, {{name: "libstdc++6"}}},
