@@ -76,7 +76,7 @@ func controlRelations(control []byte) (a about, err error) {
 
 // offersFor finds what can be added to a release whose root is base and whose packages
 // are on: the packages of those names, or which provide them, and all that these may
-// come to need.
+// come to need. Without names it is all that archives have.
 func offersFor(ctx context.Context, cfg Config, opts ToolsOptions, base *Root, l *lock.Lock, on tools.Base, names []string) (*toolsOffers, error) {
 	debian, done, err := opts.archives(ctx, cfg, base, l, on)
 	if err != nil {
@@ -95,14 +95,18 @@ func offersFor(ctx context.Context, cfg Config, opts ToolsOptions, base *Root, l
 	}
 	defer closeHost(machine)
 	h := holdings{cfg: cfg, opts: opts, lock: l, installed: installed}
-	found, err := debian.Offers(ctx, archive.OfferOptions{Foreign: on.Foreign, Names: names, Machine: machine, Held: h.find,
+	held := h.find
+	if len(names) == 0 {
+		held = nil // all that is at hand would take long to read
+	}
+	found, err := debian.Offers(ctx, archive.OfferOptions{Foreign: on.Foreign, Names: names, Machine: machine, Held: held,
 		Installed: func(name, arch string) string { return installed[[2]string{name, arch}] }})
 	if err != nil {
 		return nil, err
 	}
 	all := &toolsOffers{Archives: found.Archives, Problems: found.Problems}
 	for _, o := range found.Packages {
-		all.Candidates = append(all.Candidates, tools.Candidate{Package: o.Package, Source: o.Source, Rank: o.Rank,
+		all.Candidates = append(all.Candidates, tools.Candidate{Package: o.Package, Source: o.Source, Rank: o.Rank, NotAutomatic: o.NotAutomatic,
 			Relations: tools.Relations{MultiArch: o.MultiArch, PreDepends: o.PreDepends, Depends: o.Depends,
 				Conflicts: o.Conflicts, Breaks: o.Breaks, Replaces: o.Replaces, Provides: o.Provides}})
 	}

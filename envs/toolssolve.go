@@ -48,6 +48,7 @@ func (c *toolChooser) solve(ctx context.Context, root *Root, texts []string) (*t
 	if c.before != nil {
 		opts.Known = append(slices.Clone(opts.Known), c.before.Tools())
 	}
+	base.Name = root.Release.Target
 	wishes, err := c.wishes(ctx, root, l, base, opts, texts)
 	if err != nil {
 		return nil, nil, err
@@ -76,7 +77,25 @@ func (c *toolChooser) solve(ctx context.Context, root *Root, texts []string) (*t
 		}
 	}
 	answer, err := tools.Solve(ctx, base, offers.Candidates, wishes)
+	if errors.As(err, new(*tools.UnsolvableError)) {
+		return nil, nil, c.inTheWay(ctx, root, l, base, wishes, err)
+	}
 	return answer, offers.Archives, err
+}
+
+// inTheWay finds out more of why nothing fits: names that may have been meant, and what
+// would do on another base, are found in all that archives have.
+func (c *toolChooser) inTheWay(ctx context.Context, root *Root, l *lock.Lock, base tools.Base, wishes []tools.Wish, why error) error {
+	opts := c.opts.ToolsOptions
+	opts.Offline = true // it was all fetched just now
+	all, err := offersFor(ctx, c.cfg, opts, root, l, base, nil)
+	if err != nil {
+		return why
+	}
+	if _, err = tools.Solve(ctx, base, all.Candidates, wishes); errors.As(err, new(*tools.UnsolvableError)) {
+		return err
+	}
+	return why
 }
 
 // base is what is installed in a root.

@@ -170,12 +170,15 @@ func (o *offering) packages() []Offer {
 		}
 		k := lock.Package{Name: e.get(fieldName), Version: e.get(fieldVersion), Architecture: e.get(fieldArch),
 			Path: e.get(fieldPath), Size: e.size, SHA256: e.get(fieldSum), Proof: lock.Repacked}
+		asked := false
 		if e.archive >= 0 {
-			k.Archive, k.Proof = o.archives[e.archive].Name, lock.Exact
+			from := o.archives[e.archive]
+			k.Archive, k.Proof = from.Name, lock.Exact
+			asked = o.asked[from.URI+" "+from.Suite]
 		} else {
 			k.Path = ""
 		}
-		out = append(out, Offer{Package: k, Rank: int(e.rank), Source: e.get(fieldSource),
+		out = append(out, Offer{Package: k, Rank: int(e.rank), NotAutomatic: asked, Source: e.get(fieldSource),
 			MultiArch: e.get(fieldMultiArch), PreDepends: e.get(fieldPreDepends), Depends: e.get(fieldDepends),
 			Conflicts: e.get(fieldConflicts), Breaks: e.get(fieldBreaks), Replaces: e.get(fieldReplaces),
 			Provides: e.get(fieldProvides)})

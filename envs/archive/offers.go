@@ -28,6 +28,7 @@ type Offer struct {
 	Provides     string
 	Source       string // name of the source package, where it differs
 	Rank         int    // orders where the same version comes from, the best first
+	NotAutomatic bool   // its archive offers it to those who ask for it alone, as backports do
 }
 
 // The ranks of offers.
@@ -74,7 +75,7 @@ type Offers struct {
 // can't be read is a Problem and no error.
 func (d Debian) Offers(ctx context.Context, opts OfferOptions) (*Offers, error) {
 	d.Fetch.Attempts = cmp.Or(d.Fetch.Attempts, askAttempts)
-	o := &offering{apt: newApt(d), opts: opts, seen: make(map[string]bool), read: make(map[string]bool)}
+	o := &offering{apt: newApt(d), opts: opts, seen: make(map[string]bool), read: make(map[string]bool), asked: make(map[string]bool)}
 	if err := o.load(ctx); err != nil {
 		return nil, err
 	}
@@ -105,6 +106,7 @@ type offering struct {
 	bytes    int
 	seen     map[string]bool // entries, by key
 	read     map[string]bool // indexes, by digest
+	asked    map[string]bool // URIs and suites of archives whose packages one has to ask for
 	problems []*Problem
 	wanted   map[string]bool // names, once they are known; nil for all
 }
@@ -181,6 +183,7 @@ func (o *offering) indexes(ctx context.Context, s source, rel *release, rank int
 		return err
 	}
 	archive, archs := o.archive(from), o.archs()
+	o.asked[from.URI+" "+from.Suite] = rel.notAutomatic
 	stems := o.stems(s, rel, o.foreign())
 	if len(stems) == 0 {
 		o.trouble(place, s, errors.New("its InRelease lists no index of packages with a SHA-256 digest for this host"))

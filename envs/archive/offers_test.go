@@ -86,6 +86,21 @@ func TestOffers(t *testing.T) {
 	}
 }
 
+// What an archive such as backports has is marked: nobody gets it unasked.
+func TestOffersAskedFor(t *testing.T) {
+	key := newKey(t, 0)
+	for extra, want := range map[string]bool{"": false, "NotAutomatic: yes\nButAutomaticUpgrades: yes\n": true} {
+		r := newRepo(t, key, maker)
+		r.extra = extra
+		srv := serve(t, r.build(t).files)
+		var n notes
+		d := Debian{Host: hostWith(t, srv.URL+"/debian/", key), Store: newStore(t), Architecture: "amd64", Fetch: quick(&n)}
+		if res := offers(t, d, OfferOptions{}); len(res.Packages) != 1 || res.Packages[0].NotAutomatic != want {
+			t.Errorf("with %q: %+v, %v", extra, res.Packages, res.Problems)
+		}
+	}
+}
+
 // Of what is asked for only what it may need is offered, through what others provide; what
 // the base has needs nothing more.
 func TestOffersReach(t *testing.T) {

@@ -33,6 +33,7 @@ type release struct {
 
 	date, validUntil time.Time // validUntil is zero where there is none
 	byHash           bool
+	notAutomatic     bool              // what it has is for those who ask, as of backports
 	noAll            bool              // the indexes of each architecture hold the packages of "all"
 	files            map[string]listed // indexes, by path below the suite's folder
 
@@ -209,7 +210,7 @@ func parseRelease(r io.Reader) (*release, error) {
 			return errors.New("it has more than one paragraph")
 		}
 		rel = &release{origin: s["origin"], label: s["label"], suite: s["suite"], codename: s["codename"],
-			byHash: isYes(s["acquire-by-hash"]),
+			byHash: isYes(s["acquire-by-hash"]), notAutomatic: isYes(s["notautomatic"]),
 			noAll: s["architectures"] != "" && !slices.Contains(s.fields("architectures"), "all") ||
 				slices.Contains(s.fields("no-support-for-architecture-all"), "Packages")}
 		if rel.date, err = parseDate(s["date"]); err != nil {

@@ -55,9 +55,6 @@ func (p *problem) encode(ctx context.Context) error {
 		if i%1000 == 0 && ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if len(p.reached) > maxReached || p.clauses > maxClauses {
-			return errTooMuch
-		}
 		q := p.reached[i]
 		if b := p.block(q); b != nil { // only to explain
 			p.clause(&constraint{p: q, block: b}, p.nodes[q].lit.Not())
@@ -69,6 +66,9 @@ func (p *problem) encode(ctx context.Context) error {
 			if n.base == nil {
 				p.nodes[q].needs = append(p.nodes[q].needs, n)
 				p.require(n, p.nodes[q].lit)
+			}
+			if p.full() {
+				return errTooMuch
 			}
 		}
 	}
@@ -128,7 +128,7 @@ func (p *problem) exclude(ctx context.Context) error {
 				}
 			}
 		}
-		if p.clauses > maxClauses {
+		if p.full() {
 			return errTooMuch
 		}
 	}

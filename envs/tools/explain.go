@@ -168,7 +168,7 @@ func (s *story) need(n *need) {
 	for _, o := range n.options {
 		if more := versions[s.short(o.pkg)] - 2; more > 0 {
 			versions[s.short(o.pkg)] = 0
-			s.say("%s doesn't fit in any of %d more versions", s.short(o.pkg), more)
+			s.say("no other version of %s fits, either", s.short(o.pkg))
 		}
 	}
 }
@@ -214,6 +214,14 @@ func (s *story) apart(c *constraint) {
 	}
 }
 
+// slotOf is the architecture for which a need is.
+func (s *story) slotOf(n *need) string {
+	if n.owner != nil {
+		return n.owner.slot
+	}
+	return s.native
+}
+
 // nothing tells of a need for which there are no packages.
 func (s *story) nothing(n *need) {
 	for _, r := range n.alts {
@@ -222,7 +230,7 @@ func (s *story) nothing(n *need) {
 			if q.inBase() {
 				here = true
 				s.stays(q)
-			} else {
+			} else if s.suits(r, s.slotOf(n), q) {
 				there = append(there, s.label(q))
 			}
 		}

@@ -50,7 +50,7 @@ func newMovable(ctx context.Context, u *universe, wishes []Wish) (*movable, erro
 		if i%1000 == 0 && ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		if len(m.reached) > maxReached || m.clauses > maxClauses {
+		if m.full() {
 			return nil, errTooMuch
 		}
 		q := m.reached[i]
@@ -65,8 +65,7 @@ func newMovable(ctx context.Context, u *universe, wishes []Wish) (*movable, erro
 			m.demand(&need{owner: q, alts: alternatives}, m.nodes[q].lit, q.slot)
 		}
 	}
-	m.separate()
-	return m, nil
+	return m, m.separate()
 }
 
 // keep adds that a package of the base stays, in this version or another.
@@ -110,7 +109,7 @@ func (m *movable) demand(n *need, lit z.Lit, slot string) {
 
 // separate adds what can't be together, the base's packages among it, but for what there is
 // together already.
-func (m *movable) separate() {
+func (m *movable) separate() error {
 	apart := func(a, b *pkg) {
 		if x, y := m.nodes[a], m.nodes[b]; x != nil && y != nil && (!a.inBase() || !b.inBase()) {
 			m.assert(x.lit.Not(), y.lit.Not())
@@ -135,7 +134,11 @@ func (m *movable) separate() {
 				}
 			}
 		}
+		if m.full() {
+			return errTooMuch
+		}
 	}
+	return nil
 }
 
 func (m *movable) lits(packages []*pkg) []z.Lit {

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	goruntime "runtime"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -116,9 +117,10 @@ func stanzas(r io.Reader) func(func(stanza) bool) {
 			field, value, _ := strings.Cut(line, ": ")
 			if to := map[string]*string{"Package": &s.Name, "Version": &s.Version, "Architecture": &s.Architecture, "Multi-Arch": &s.MultiArch,
 				"Pre-Depends": &s.PreDepends, "Depends": &s.Depends, "Conflicts": &s.Conflicts, "Breaks": &s.Breaks, "Replaces": &s.Replaces,
-				"Provides": &s.Provides, "Status": &s.state}[field]; to != nil {
+				"Provides": &s.Provides, "Source": &s.Source, "Status": &s.state}[field]; to != nil {
 				*to = value
 			}
+			s.Source, _, _ = strings.Cut(s.Source, " ")
 			switch field {
 			case "Installed-Size", "Recommends", "Suggests", "Enhances", "Essential", "Important", "Protected", "Source", "Priority", "Section":
 				s.extra += line + "\n"
@@ -181,6 +183,32 @@ func TestAgainstApt(t *testing.T) {
 	a.compare(t, a.behind(t, server), 50)
 }
 
+// The same for a made server of another release, with the records that it has.
+func TestAgainstAptOfAnother(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("making a host needs root")
+	}
+	made, err := exec.Command("../../testdata/hosts/cached", "bare-host").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := filepath.Join(strings.TrimSpace(string(made)), "host")
+	a := readArchive(t, root)
+	f, err := os.Open(filepath.Join(root, "var/lib/dpkg/status"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var base []Candidate
+	for s := range stanzas(f) {
+		if s.state == "install ok installed" {
+			base = append(base, s.Candidate)
+			a.extra[s.key()] = s.extra
+		}
+	}
+	a.compare(t, base, 15)
+}
+
 // A trial compares on one base.
 type trial struct {
 	*archive
@@ -205,7 +233,7 @@ func (a *archive) compare(t *testing.T, packages []Candidate, count int) {
 		t.Fatal(err)
 	}
 	var group errgroup.Group
-	group.SetLimit(4)
+	group.SetLimit(goruntime.NumCPU())
 	for i, wish := range tr.pick(count) {
 		group.Go(func() error { return tr.one(t, wish, i%10 == 0) })
 	}
@@ -242,9 +270,11 @@ func (tr *trial) pick(count int) (wishes []string) {
 	random := rand.New(rand.NewPCG(5, 6))
 	from := [][]string{slices.Sorted(maps.Keys(all)), slices.DeleteFunc(slices.Sorted(maps.Keys(near)), func(n string) bool { return !near[n] })}
 	for i := range count {
-		if list := from[i%2]; len(list) > 0 {
-			wishes = append(wishes, list[random.IntN(len(list))])
+		list := from[i%2]
+		if len(list) == 0 {
+			list = from[0]
 		}
+		wishes = append(wishes, list[random.IntN(len(list))])
 	}
 	return wishes
 }
@@ -269,7 +299,9 @@ func (tr *trial) one(t *testing.T, wish string, thorough bool) error {
 	case err != nil || moves:
 		tr.more.Add(1)
 	case slices.Equal(theirs, versions(answer)):
-		tr.equal.Add(1)
+		if tr.equal.Add(1); !thorough {
+			return nil // that apt itself would do it says as much
+		}
 	default:
 		tr.alike.Add(1)
 		t.Logf("%s: apt takes %v, and here it is %v", wish, without(theirs, versions(answer)), without(versions(answer), theirs))

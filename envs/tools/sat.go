@@ -9,27 +9,28 @@ import (
 	"github.com/go-air/gini/z"
 )
 
-// Bounds of what is put before the solver, far above what archives have.
-const (
-	maxReached = 200_000
-	maxClauses = 10_000_000
-)
+// maxLiterals bounds what is put before the solver, and with it memory. Two desktops and all
+// of TeX, from nothing, have 50,000.
+const maxLiterals = 3_000_000
 
 var errTooMuch = errors.New("the packages that are in question have too many relations")
 
 // sat is the solver of propositions, with an end.
 type sat struct {
-	g       *gini.Gini
-	clauses int
+	g        *gini.Gini
+	literals int
 }
 
 func newSAT() *sat { return &sat{g: gini.New()} }
 
 func (s *sat) lit() z.Lit { return s.g.Lit() }
 
+// full reports that it is too much.
+func (s *sat) full() bool { return s.literals > maxLiterals }
+
 // assert adds a clause: one of the literals holds.
 func (s *sat) assert(lits ...z.Lit) {
-	s.clauses++
+	s.literals += len(lits)
 	for _, l := range lits {
 		s.g.Add(l)
 	}
@@ -40,7 +41,7 @@ func (s *sat) assert(lits ...z.Lit) {
 // some of the assumptions under which they already can't. The solver has no context: it is
 // asked again and again for a little longer, and keeps what it learned.
 func (s *sat) solve(ctx context.Context, assume ...[]z.Lit) (ok bool, core []z.Lit, err error) {
-	if s.clauses > maxClauses {
+	if s.full() {
 		return false, nil, errTooMuch
 	}
 	for patience := time.Second; ; patience += patience / 2 {

@@ -3,6 +3,7 @@ package tools
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -131,6 +132,15 @@ var cases = []known{
 		libx 2; Depends: libx-data (= 2)
 		libx-data 2
 		other 2`, wishes: "libx-dev", chain: []string{"libx-dev 2 needs libx (= 2)"}, ways: []string{"libx-dev 1 would fit", "libx 2 instead of 1, libx-data 2 instead of 1"}},
+	{name: "the wished version isn't the base's", base: "x 1", offers: "x 2", wishes: "x=2", chain: []string{"acme has x 1, which stays"}, ways: []string{"x 2 instead of 1"}},
+	{name: "a name of a source", offers: "libssl-dev 3; Source: openssl", wishes: "openssl-dev", chain: []string{"no archive has openssl-dev"}, ways: []string{"there is libssl-dev"}},
+	{name: "a mistake in a name that is near many", base: "libssl3 3", offers: "libell-dev 1\nlibssl-dev 1\nlibsdl-dev 1", wishes: "libsll-dev",
+		chain: []string{"no archive has libsll-dev"}, ways: []string{"there is libssl-dev, libell-dev, libsdl-dev"}},
+	{name: "offered for another architecture", offers: "gcc 1", wishes: "gcc:i386", chain: []string{"no archive has gcc:i386"}, ways: []string{"gcc is offered for amd64"}},
+	{name: "a base package that others need moves with them", base: "libx 1\nuser 1; Depends: libx (= 1)", offers: "libx-dev 2; Depends: libx (= 2)\nlibx 2\nuser 2; Depends: libx (= 2)",
+		wishes: "libx-dev", chain: []string{"acme has libx 1, which stays"}, ways: []string{"libx 2 instead of 1, user 2 instead of 1"}},
+	{name: "no move helps", base: "libx 1\nuser 1; Depends: libx (= 1)", offers: "libx-dev 2; Depends: libx (= 2)\nlibx 2",
+		wishes: "libx-dev", chain: []string{"acme has libx 1, which stays"}, ways: []string{"libx-dev 1 would fit"}},
 	{name: "what can't be read isn't taken", offers: "a 2; Depends: x (1)\na 1", wishes: "a", want: "a 1"},
 	{name: "a provided qualifier", offers: "a 1; Depends: x:any\nb 1; Provides: x:any", wishes: "a", want: "a 1, b 1"},
 }
@@ -229,6 +239,14 @@ func TestErrors(t *testing.T) {
 	offers, _ := parseLines(t, "a 1")
 	if _, err := Solve(ctx, parseBase(t, ""), offers, parseWishes("a")); !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled: %v", err)
+	}
+	var crowd []Candidate
+	for i := range 3000 {
+		c, _ := parsePackage(t, fmt.Sprintf("p%d 1; Provides: v; Conflicts: v", i))
+		crowd = append(crowd, c)
+	}
+	if _, err := Solve(t.Context(), parseBase(t, ""), crowd, parseWishes("v")); !errors.Is(err, errTooMuch) {
+		t.Errorf("a crowd of packages that exclude each other: %v", err)
 	}
 	var none *UnsolvableError
 	_, err := Solve(t.Context(), parseBase(t, ""), nil, []Wish{{Text: "pkgconfig:nothing"}})

@@ -1,6 +1,7 @@
 package tools
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -93,50 +94,79 @@ func (s *story) meant(n *need) (ways []string) {
 			ways = append(ways, fmt.Sprintf("%s is offered as %s", r.name, strings.Join(versions[:min(5, len(versions))], ", ")))
 			continue
 		}
-		if near := s.near(r.name); len(near) > 0 {
+		var others []string
+		for _, q := range s.real(r.name) {
+			if !slices.Contains(others, q.arch) {
+				others = append(others, q.arch)
+			}
+		}
+		if len(others) > 0 {
+			ways = append(ways, fmt.Sprintf("%s is offered for %s", r.name, strings.Join(others, ", ")))
+		} else if near := s.near(r.name); len(near) > 0 {
 			ways = append(ways, "there is "+strings.Join(near, ", "))
 		}
 	}
 	return ways
 }
 
-// near are the names that come nearest to one that nobody has.
+// near are the names that come nearest to one that nobody has: what makes it of the name
+// of a library or source, what is spelled like it, first of what the base has a part of.
 func (s *story) near(name string) []string {
 	type scored struct {
 		name string
 		far  int
 	}
 	var list []scored
-	consider := func(other string) {
+	stem := strings.TrimSuffix(name, "-dev")
+	bound := 1 + len(name)/5
+	akin := s.stems()
+	for other, packages := range s.names {
 		if other == name {
-			return
+			continue
 		}
-		bound := 1 + len(name)/5
-		if d := distance(name, other, bound); d <= bound {
-			list = append(list, scored{other, d})
-		} else if len(name) >= 3 && (other == name+"-dev" || other == "lib"+name+"-dev" || other == "lib"+name || other == "python3-"+name) {
-			list = append(list, scored{other, bound})
+		d := distance(name, other, bound)
+		switch {
+		case len(stem) > 2 && (other == stem || other == stem+"-dev" || other == "lib"+stem+"-dev" || other == "python3-"+stem):
+			d = 0
+		case strings.HasSuffix(other, "-dev") && slices.ContainsFunc(packages, func(q *pkg) bool {
+			return q != nil && q.cand != nil && q.cand.Source == stem
+		}):
+			d = 0
 		}
-	}
-	for other := range s.names {
-		consider(other)
+		if d <= bound {
+			far := 2 * d
+			if !akin(strings.TrimSuffix(other, "-dev")) {
+				far++
+			}
+			list = append(list, scored{other, far})
+		}
 	}
 	for other := range s.provided {
-		if len(s.names[other]) == 0 {
-			consider(other)
+		if d := distance(name, other, bound); len(s.names[other]) == 0 && other != name && d <= bound {
+			list = append(list, scored{other, 2*d + 1})
 		}
 	}
 	slices.SortFunc(list, func(a, b scored) int {
-		if a.far != b.far {
-			return a.far - b.far
-		}
-		return strings.Compare(a.name, b.name)
+		return cmp.Or(a.far-b.far, strings.Compare(a.name, b.name))
 	})
 	var names []string
 	for _, l := range list[:min(5, len(list))] {
 		names = append(names, l.name)
 	}
 	return names
+}
+
+// stems tells whether the base has a package whose name begins like that.
+func (s *story) stems() func(stem string) bool {
+	var names []string
+	for _, p := range s.universe.base.Packages {
+		names = append(names, p.Name)
+	}
+	slices.Sort(names)
+	return func(stem string) bool {
+		i, _ := slices.BinarySearch(names, stem)
+		return i < len(names) && strings.HasPrefix(names[i], stem)
+	}
 }
 
 // distance is how many letters must change to get from one name to the other, or more than
