@@ -55,6 +55,17 @@ func LayerName(release digest.Digest, t *Tools) string {
 	return hex.EncodeToString(h.Sum(nil))
 }
 
+// lock is what a puller has to know.
+func (t *Tools) lock() *lock.Lock {
+	l := &lock.Lock{Archives: t.Archives, Packages: slices.Clone(t.Packages), Delta: t.Delta, Rootfs: lock.Rootfs{Digest: t.Digest}}
+	for i, p := range l.Packages {
+		if isOutside(p.Name) {
+			l.Packages[i].Rootfs = "out"
+		}
+	}
+	return l
+}
+
 // madeLayer is a file beside a layer that tells what it is.
 type madeLayer struct {
 	Release digest.Digest `toml:"release"` // identity
@@ -87,8 +98,7 @@ func PullTools(ctx context.Context, cfg Config, base *Root, t *Tools) (*ToolsLay
 	if find() { // made while this one waited
 		return layer, nil
 	}
-	p := puller{cfg: cfg, who: "whoever ran stead update", lock: &lock.Lock{Archives: t.Archives, Packages: t.Packages,
-		Delta: t.Delta, Rootfs: lock.Rootfs{Digest: t.Digest}}}
+	p := puller{cfg: cfg, who: "whoever ran stead update", lock: t.lock()}
 	if err := p.blobs(ctx); err != nil {
 		return nil, fmt.Errorf("pulling the tools for %s: %w", base.Release, err)
 	}

@@ -36,11 +36,6 @@ func MakeTools(ctx context.Context, cfg Config, base *Root, packages []lock.Pack
 	if len(packages) == 0 {
 		return tools, nil
 	}
-	for i, p := range tools.Packages {
-		if isOutside(p.Name) {
-			tools.Packages[i].Rootfs = "out"
-		}
-	}
 	if err := opts.Engine.Check(ctx); err != nil { // before anything is fetched
 		return nil, err
 	}
@@ -53,7 +48,7 @@ func MakeTools(ctx context.Context, cfg Config, base *Root, packages []lock.Pack
 	}
 	defer release()
 	m := &toolMaker{opts: opts, base: base, tools: tools, installer: installer{cfg: cfg, engine: opts.Engine},
-		pull: puller{cfg: cfg, files: true, lock: &lock.Lock{Archives: archives, Packages: tools.Packages}}}
+		pull: puller{cfg: cfg, files: true, lock: tools.lock()}}
 	if err := m.make(ctx); err != nil {
 		return nil, fmt.Errorf("installing tools for %s: %w", base.Release, err)
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/opencontainers/go-digest"
 
 	"github.com/stead-env/stead/envs/image"
-	"github.com/stead-env/stead/envs/lock"
 	"github.com/stead-env/stead/envs/store"
 )
 
@@ -63,7 +62,7 @@ func (c *checker) layer(ctx context.Context, it store.Item, name string, made ma
 	if err := c.item(ctx, where, it, m); err != nil {
 		return err
 	}
-	p := puller{lock: &lock.Lock{Packages: made.Tools.Packages}}
+	p := puller{lock: made.Tools.lock()}
 	for _, t := range append(packageTrees(p.packages()), deltaTree(made.Tools.Delta)) {
 		if c.seen[t.digest] {
 			continue

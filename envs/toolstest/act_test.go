@@ -21,7 +21,7 @@ type task struct {
 	Store    string
 	Packages []lock.Package // to be installed
 	Tools    *envs.Tools    // to be pulled
-	Compile  string         // script that is run in what came of it
+	Look     string         // script that is run in what came of it
 }
 
 // outcome is what it answers.
@@ -84,8 +84,8 @@ func (t task) do(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	if t.Compile != "" {
-		if o.Output, err = w.run(ctx, layer, t.Compile); err != nil {
+	if t.Look != "" {
+		if o.Output, err = w.run(ctx, layer, t.Look); err != nil {
 			return err
 		}
 	}

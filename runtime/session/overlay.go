@@ -6,10 +6,15 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/stead-env/stead/runtime"
 	"golang.org/x/sys/unix"
 )
+
+// upperTries is how often a lock is tried for that somebody has for a moment only: what
+// this process forks for another session has its descriptors until it executes something.
+const upperTries = 100
 
 // TakeUpper locks a kept upper folder for one session at a time. It returns nil where
 // there is none.
@@ -18,6 +23,13 @@ func TakeUpper(upper string) (*os.File, error) {
 		return nil, nil
 	}
 	lock, err := TakeLock(filepath.Join(upper, "lock"))
+	for range upperTries {
+		if !errors.Is(err, unix.EWOULDBLOCK) {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+		lock, err = TakeLock(filepath.Join(upper, "lock"))
+	}
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		err = &runtime.Error{Op: "entering the session kept in " + upper, Code: runtime.CodeEngine,
 			Err: errors.New("it is running already"), Remedy: "end it first, or start one under another name"}
