@@ -28,13 +28,13 @@ type changes struct {
 	upper  string // where changes are kept, in overlay's form; "" only counts
 
 	count int
-	seen  map[fileID]bool // files with several names count once
+	seen  map[fileID]string // the first name of files with several, which count once
 }
 
 // changes counts the files that the session made, changed or removed outside its
 // mounts, and brings them to the upper folder of one that is kept.
 func (r *record) changes(ctx context.Context, root string) (int, error) {
-	c := &changes{record: r, root: root, base: r.Layers, skip: map[string]bool{}, seen: map[fileID]bool{}}
+	c := &changes{record: r, root: root, base: r.Layers, skip: map[string]bool{}, seen: map[fileID]string{}}
 	for _, name := range own {
 		c.skip[name] = true
 	}
@@ -173,17 +173,20 @@ func (c *changes) file(at string, st *unix.Stat_t) error {
 	if st.Mode&unix.S_IFMT == unix.S_IFSOCK {
 		return nil
 	}
-	id := fileID{st.Dev, st.Ino}
-	if st.Nlink < 2 || !c.seen[id] {
-		c.count++
-	}
+	first := ""
 	if st.Nlink > 1 {
-		c.seen[id] = true
+		id := fileID{st.Dev, st.Ino}
+		if first = c.seen[id]; first == "" {
+			c.seen[id] = at
+		}
+	}
+	if first == "" {
+		c.count++
 	}
 	if c.upper == "" {
 		return nil
 	}
-	return c.keep(at, path.Base(at))
+	return c.keep(at, path.Base(at), first)
 }
 
 // keepFolder makes a folder in the upper one, with those above it.
@@ -221,8 +224,9 @@ func (c *changes) keepFolder(at string, st *unix.Stat_t) error {
 	return errors.Join((&copier{}).attributes(in, out, st), times(out, ".", st))
 }
 
-// keep copies a file to the upper folder.
-func (c *changes) keep(at, name string) error {
+// keep copies a file to the upper folder. first is another name of it that is there
+// already, or "".
+func (c *changes) keep(at, name, first string) error {
 	parent := path.Dir("/" + at)[1:]
 	var above unix.Stat_t
 	if err := unix.Lstat(filepath.Join(c.root, parent), &above); err != nil {
@@ -244,7 +248,10 @@ func (c *changes) keep(at, name string) error {
 		return err
 	}
 	defer unix.Close(out)
-	one := &copier{to: c.upper, record: newRecord()}
+	if first != "" {
+		return errors.Join(os.Link(filepath.Join(c.upper, first), filepath.Join(c.upper, at)), times(out, ".", &above))
+	}
+	one := &copier{to: c.upper, record: newRecord(), first: map[fileID]string{}}
 	return errors.Join(one.entry(context.Background(), in, out, name, name, at, 0), times(out, ".", &above))
 }
 

@@ -30,12 +30,12 @@ func (s *suite) layers(t *testing.T) {
 	}
 	// A session that is kept stands on all of them.
 	spec.Upper = t.TempDir()
-	spec.Command = []string{"bash", "-c", "echo mine >>/etc/plain; rm /opt/tools/two /etc/linked; echo new >/opt/tools/new"}
-	if _, stderr, res := s.output(t, spec); res.ExitCode != 0 || res.Changed != 4 {
-		t.Errorf("exit code %d, %d files are changed, want 4; %s", res.ExitCode, res.Changed, stderr)
+	spec.Command = []string{"bash", "-c", "echo mine >>/etc/plain; rm /opt/tools/two /etc/linked; echo new >/opt/tools/new; echo twin >/etc/twin; ln /etc/twin /opt/tools/twin"}
+	if _, stderr, res := s.output(t, spec); res.ExitCode != 0 || res.Changed < 5 {
+		t.Errorf("exit code %d, %d files are changed, want 5 or 6; %s", res.ExitCode, res.Changed, stderr)
 	}
-	const again = `cat /etc/plain /opt/tools/new; ls /opt/tools; [ -e /etc/linked ] || echo gone`
-	if got, want := s.shell(t, spec, again), "top\nmine\nnew\nagain\nnew\none\ngone"; got != want {
+	const again = `cat /etc/plain /opt/tools/new; ls /opt/tools; [ -e /etc/linked ] || echo gone; [ /etc/twin -ef /opt/tools/twin ] && echo twins`
+	if got, want := s.shell(t, spec, again), "top\nmine\nnew\nagain\nnew\none\ntwin\ngone\ntwins"; got != want {
 		t.Errorf("the second session saw %q, want %q", got, want)
 	}
 	if after := manifest(t, dir); after != before {
