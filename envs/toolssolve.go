@@ -169,13 +169,15 @@ func (c *toolChooser) wishes(ctx context.Context, root *Root, l *lock.Lock, base
 
 // shipping tells which packages bring paths.
 func (c *toolChooser) shipping(ctx context.Context, root *Root, l *lock.Lock, base tools.Base, opts ToolsOptions, paths []string) (map[string][]string, error) {
-	_, done, err := opts.archives(ctx, c.cfg, root, l, base)
+	c.cfg.Progress.Report(snapshot.Event{Stage: "looking for", Item: paths[0]})
+	found, err := shippingFor(ctx, c.cfg, opts, root, l, base, paths)
 	if err != nil {
 		return nil, err
 	}
-	defer done()
-	c.cfg.Progress.Report(snapshot.Event{Stage: "looking for", Item: paths[0]})
-	return nil, errors.New("finding packages by what they bring: this isn't built yet")
+	for _, p := range found.Problems {
+		c.cfg.Progress.Note("choosing tools", p.Error())
+	}
+	return found.Packages, nil
 }
 
 // hasAny reports whether one of some paths, without the leading slash each, is in a root.
