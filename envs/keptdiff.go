@@ -36,6 +36,13 @@ func (k *Kept) Layers(ctx context.Context, cfg Config) (*KeptLayers, error) {
 	if own.Name() != k.record.Ids {
 		return nil, k.otherIds(own)
 	}
+	switch added, err := k.tools(); {
+	case err != nil:
+		return nil, err
+	case added != nil:
+		return nil, &KeptError{k.Name, "has a project's tools, so that its changes are none to the target alone",
+			"stead enter --no-tools --session NAME begins one without"}
+	}
 	l, err := k.Release().Lock()
 	if err != nil {
 		return nil, err

@@ -45,7 +45,10 @@ func (k *Kept) tools() (*ChosenTools, error) {
 func (k *Kept) Tools(ctx context.Context, cfg Config, root *Root, p *Project, opts ToolsConfig) (added AddedTools, note string, err error) {
 	if k.New {
 		added, err = p.ReadyTools(ctx, cfg, root, opts)
-		return added, "", err
+		if added.Layer != nil {
+			note = fmt.Sprintf("session %s has the project's tools: with --no-tools another one can become a release", k.Name)
+		}
+		return added, note, err
 	}
 	begun, err := k.tools()
 	if err != nil {

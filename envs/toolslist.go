@@ -134,6 +134,9 @@ func (p *Project) WhyTool(f *Fleet, refs []Ref, name string) ([]Reason, error) {
 				}
 			}
 		}
+		if slices.ContainsFunc(reasons, func(r Reason) bool { return r.Target == ref.Target }) {
+			continue
+		}
 		base, err := p.baseHas(f, ref.Target, c, name)
 		if err != nil {
 			return nil, err

@@ -29,8 +29,9 @@ type Updated struct {
 	Shadows []string `json:"shadows,omitempty"`
 	// Sole counts blobs that only this store has.
 	Sole int `json:"sole,omitempty"`
-	// Error says why the target keeps what it had.
+	// Error says why the target keeps what it had, and Hint what to do about it.
 	Error string `json:"error,omitempty"`
+	Hint  string `json:"hint,omitempty"`
 
 	err error
 }
@@ -50,7 +51,7 @@ const updatesAtOnce = 2
 // Update renews stead.lock: for refs, or for all that stead.toml lists where there
 // are none. What stead.toml doesn't list any more leaves. A target that there is no
 // answer for keeps what it had, whatever comes of the others; the error joins what was
-// in the way.
+// in the way, which is told of each, too.
 func (p *Project) Update(ctx context.Context, cfg Config, refs []Ref, opts UpdateOptions) ([]Updated, error) {
 	listed, err := p.Wanted(nil)
 	if err != nil {
@@ -104,6 +105,10 @@ func (p *Project) choices(ctx context.Context, cfg Config, refs []Ref, opts Upda
 			if err != nil {
 				done[i].err = fmt.Errorf("updating %s: %w", ref, err)
 				done[i].Error = done[i].err.Error()
+				var hinted interface{ Hint() string }
+				if errors.As(err, &hinted) {
+					done[i].Hint = hinted.Hint()
+				}
 				return nil
 			}
 			next[i] = &c

@@ -53,7 +53,25 @@ func runUpdate(ctx context.Context, g *globals, f updateFlags, args []string) (e
 	}
 	done, err := w.project.Update(ctx, w.config, refs, envs.UpdateOptions{Renew: f.renew, Tools: g.toolsOptions(w, f.engine)})
 	w.meter.close()
-	return errors.Join(err, g.tellUpdated(done, f.asJSON))
+	if told := g.tellUpdated(done, f.asJSON); told != nil {
+		return errors.Join(err, told)
+	}
+	failed := 0
+	for _, u := range done {
+		if u.Error != "" {
+			failed++
+		}
+	}
+	all, ok := err.(interface{ Unwrap() []error })
+	if failed < 2 || f.asJSON || !ok || len(all.Unwrap()) != failed {
+		return err
+	}
+	for _, u := range done { // each with its own way out
+		if u.Error != "" {
+			g.report(nil, &hintError{errors.New(u.Error), u.Hint})
+		}
+	}
+	return exitCode(exitError)
 }
 
 func noProject(doing string) error {
