@@ -32,12 +32,13 @@ const stage = "locating"
 // locator first needs it: a host that didn't change needs none of it.
 type apt struct {
 	Debian
-	files   *hostFiles
-	loaded  bool
-	sources []source
-	trusted openpgp.EntityList            // what applies where no Signed-By does
-	keyring map[string]openpgp.EntityList // by the files that sources name
-	unread  map[string]error              // keyrings that could not be read
+	files    *hostFiles
+	loaded   bool
+	sources  []source
+	unsigned []source                      // those that the host trusts without a signature
+	trusted  openpgp.EntityList            // what applies where no Signed-By does
+	keyring  map[string]openpgp.EntityList // by the files that sources name
+	unread   map[string]error              // keyrings that could not be read
 	// searched are the indexes that were read to their end, by their Release and path:
 	// what isn't in one then isn't in it later.
 	searched map[string]bool
@@ -135,6 +136,7 @@ func (a *apt) loadSources(ctx context.Context, names []string) error {
 		for _, s := range found {
 			if s.trusted {
 				a.note("%s %s is trusted without a signature there: it proves nothing", s.uri, s.suite)
+				a.unsigned = atMost(append(a.unsigned, s), maxConfigFiles)
 				continue
 			}
 			a.sources = append(a.sources, s)

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	openpgp "github.com/ProtonMail/go-crypto/openpgp/v2"
+	debversion "github.com/knqyf263/go-deb-version"
 
 	"github.com/stead-env/stead/envs/lock"
 	"github.com/stead-env/stead/snapshot"
@@ -153,6 +154,9 @@ func (o *offering) current(ctx context.Context) error {
 	if err := o.prefetch(ctx, all, o.foreign()); err != nil {
 		return err
 	}
+	for _, s := range o.unsigned {
+		o.trouble("the current index", s, errors.New("it is trusted without a signature there, and nothing proves what it has"))
+	}
 	for _, t := range all {
 		s, rel := t.source, t.rel
 		if t.err != nil {
@@ -258,9 +262,9 @@ func (o *offering) held(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	archs := o.archs()
+	archs, newest := o.archs(), o.newest()
 	for _, h := range held {
-		if !slices.Contains(archs, h.Architecture) || !isSHA256(h.SHA256) || h.Size <= 0 {
+		if !slices.Contains(archs, h.Architecture) || !isSHA256(h.SHA256) || h.Size <= 0 || !o.fits(h, newest) {
 			continue
 		}
 		archive := -1
@@ -274,6 +278,40 @@ func (o *offering) held(ctx context.Context) error {
 		o.settle(mark)
 	}
 	return nil
+}
+
+// newest are the highest versions that indexes have, by name and architecture.
+func (o *offering) newest() map[[2]string]debversion.Version {
+	newest := make(map[[2]string]debversion.Version)
+	for i := range o.entries {
+		e := &o.entries[i]
+		if o.wanted != nil && !o.wanted[e.get(fieldName)] {
+			continue
+		}
+		k := [2]string{e.get(fieldName), e.get(fieldArch)}
+		v, err := debversion.NewVersion(e.get(fieldVersion))
+		if old, ok := newest[k]; err == nil && (!ok || v.GreaterThan(old)) {
+			newest[k] = v
+		}
+	}
+	return newest
+}
+
+// fits reports whether a file at hand belongs to the host's archives and stands in for
+// what they dropped: what is chosen shouldn't depend on what else a store has been for.
+func (o *offering) fits(h Held, newest map[[2]string]debversion.Version) bool {
+	v, err := debversion.NewVersion(h.Version)
+	if err != nil {
+		return false
+	}
+	if most, ok := newest[[2]string{h.Name, h.Architecture}]; ok && v.GreaterThan(most) {
+		return false
+	}
+	if h.From.InRelease == "" || isUpload(h.From.Suite) && isTree(h.From.URI) {
+		return true
+	}
+	return slices.ContainsFunc(o.sources, func(s source) bool { return s.suite == h.From.Suite }) ||
+		o.Previous != nil && slices.ContainsFunc(o.Previous.Archives, func(a lock.Archive) bool { return a.Suite == h.From.Suite })
 }
 
 func (h Held) fields() (f [allFields]string) {

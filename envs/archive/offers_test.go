@@ -263,6 +263,8 @@ func TestOffersHeld(t *testing.T) {
 		}
 		return []Held{{Offer: Offer{Package: pkg(devOld), Depends: "libssl1.1 (= 1.1.1k-1)"}, From: from},
 			{Offer: Offer{Package: pkg(libOld)}}, {Offer: Offer{Package: pkg(devNew)}, From: from},
+			{Offer: Offer{Package: pkg(newDeb("libssl-dev", "3.0-1", "amd64"))}, From: from}, // newer than all that archives have
+			{Offer: Offer{Package: pkg(newDeb("libssl-dev", "1.0-1", "amd64"))}, From: lock.Archive{Name: "x", Suite: "elsewhere", InRelease: from.InRelease}},
 			{Offer: Offer{Package: lock.Package{Name: "libssl-dev", Architecture: "amd64", SHA256: "no"}}}}, nil
 	}})
 	want := "libssl-dev 1.1.1w-0 amd64 0, libssl-dev 1.1.1k-1 amd64 2, libssl1.1 1.1.1w-0 amd64 0, libssl1.1 1.1.1k-1 amd64 2"
@@ -292,21 +294,22 @@ func TestOffersProblems(t *testing.T) {
 	h := hostWith(t, srv.URL+"/debian/", key)
 	h.write(t, "etc/apt/sources.list.d/a.sources", []byte("Types: deb\nURIs: http://127.0.0.1:1/debian\nSuites: bullseye\nComponents: main\n\n"+
 		"Types: deb\nEnabled: no\nURIs: http://127.0.0.1:1/off\nSuites: bullseye\nComponents: main\n\n"+
-		"Types: deb\nURIs: file:/srv/repo\nSuites: bullseye\nComponents: main\n"))
+		"Types: deb\nURIs: file:/srv/repo\nSuites: bullseye\nComponents: main\n\n"+
+		"Types: deb\nURIs: http://127.0.0.1:1/unsigned\nSuites: bullseye\nComponents: main\nTrusted: yes\n"))
 	d := Debian{Host: h, Store: newStore(t), Architecture: "amd64", Fetch: quick(&n)}
 	d.Fetch.Attempts = 1
 	res := offers(t, d, OfferOptions{})
-	if got := spell(res); got != "make 4.3-4 amd64 0" || len(res.Problems) != 2 {
+	if got := spell(res); got != "make 4.3-4 amd64 0" || len(res.Problems) != 3 {
 		t.Errorf("got %s, problems %v", got, res.Problems)
 	}
 	broken = true
 	res = offers(t, d, OfferOptions{})
-	if got := spell(res); got != "make 4.3-4 amd64 0" || len(res.Problems) != 3 || !res.Problems[0].Broken ||
-		!strings.Contains(res.Problems[0].Error(), "its index of 2021-08-14 takes the place") {
+	if got := spell(res); got != "make 4.3-4 amd64 0" || len(res.Problems) != 4 || !res.Problems[1].Broken ||
+		!strings.Contains(res.Problems[1].Error(), "its index of 2021-08-14 takes the place") {
 		t.Errorf("got %s, problems %v", got, res.Problems)
 	}
 	d.Store = newStore(t)
-	if res := offers(t, d, OfferOptions{}); len(res.Packages) != 0 || len(res.Problems) != 3 {
+	if res := offers(t, d, OfferOptions{}); len(res.Packages) != 0 || len(res.Problems) != 4 {
 		t.Errorf("got %s, problems %v", spell(res), res.Problems)
 	}
 }
