@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stead-env/stead/envs/archive"
 	"github.com/stead-env/stead/envs/lock"
 	"github.com/stead-env/stead/envs/tools"
 	"github.com/stead-env/stead/snapshot"
@@ -67,9 +68,7 @@ func (c *toolChooser) solve(ctx context.Context, root *Root, texts []string) (*t
 	if err != nil {
 		return nil, nil, err
 	}
-	for _, p := range offers.Problems {
-		c.cfg.Progress.Note("choosing tools", p.Error())
-	}
+	c.tell(offers.Problems, false)
 	if c.before != nil && !c.renew {
 		answer, err := tools.Solve(ctx, base, c.keep(offers.Candidates), wishes)
 		if !errors.As(err, new(*tools.UnsolvableError)) {
@@ -78,6 +77,7 @@ func (c *toolChooser) solve(ctx context.Context, root *Root, texts []string) (*t
 	}
 	answer, err := tools.Solve(ctx, base, offers.Candidates, wishes)
 	if errors.As(err, new(*tools.UnsolvableError)) {
+		c.tell(offers.Problems, true)
 		return nil, nil, c.inTheWay(ctx, root, l, base, wishes, err)
 	}
 	return answer, offers.Archives, err
@@ -174,10 +174,17 @@ func (c *toolChooser) shipping(ctx context.Context, root *Root, l *lock.Lock, ba
 	if err != nil {
 		return nil, err
 	}
-	for _, p := range found.Problems {
-		c.cfg.Progress.Note("choosing tools", p.Error())
-	}
+	c.tell(found.Problems, false)
 	return found.Packages, nil
+}
+
+// tell says which archives could not be read; those of the past matter where nothing fits.
+func (c *toolChooser) tell(problems []*archive.Problem, past bool) {
+	for _, p := range problems {
+		if p.Past == past {
+			c.cfg.Progress.Note("choosing tools", p.Error())
+		}
+	}
 }
 
 // hasAny reports whether one of some paths, without the leading slash each, is in a root.

@@ -69,6 +69,9 @@ type Problem struct {
 	// archive has will be known once it is mended. One that is gone, can't be reached
 	// or is signed by a key that the host doesn't trust isn't broken.
 	Broken bool
+	// Past says that it is an index of earlier times, which matters only where today's
+	// have nothing that fits.
+	Past bool
 }
 
 func (p *Problem) Error() string {

@@ -126,9 +126,7 @@ type shippers struct {
 }
 
 func (f *shippers) trouble(s source, err error) {
-	p := f.problem("the index of files", s, err)
-	p.Broken = isBroken(err)
-	f.problems = append(f.problems, p)
+	f.problems = append(f.problems, &Problem{Place: "the index of files", URI: s.uri, Suite: s.suite, Err: err, Broken: isBroken(err)})
 }
 
 // source looks into a source's indexes of files.

@@ -127,9 +127,7 @@ var errTooMuch = errors.New("the archives have more packages than can be kept in
 
 // trouble keeps a problem.
 func (o *offering) trouble(place string, s source, err error) {
-	p := o.problem(place, s, err)
-	p.Broken = isBroken(err)
-	o.problems = append(o.problems, p)
+	o.problems = append(o.problems, &Problem{Place: place, URI: s.uri, Suite: s.suite, Err: err, Broken: isBroken(err), Past: s.past})
 }
 
 // archs are the architectures of packages that are offered.
@@ -192,6 +190,7 @@ func (o *offering) indexes(ctx context.Context, s source, rel *release, rank int
 	if len(stems) == 0 {
 		o.trouble(place, s, errors.New("its InRelease lists no index of packages with a SHA-256 digest for this host"))
 	}
+	gone := false
 	for _, stem := range stems {
 		sum := rel.sum(stem)
 		if o.read[sum] {
@@ -215,13 +214,28 @@ func (o *offering) indexes(ctx context.Context, s source, rel *release, rank int
 			if errors.As(err, new(*sinkError)) || errors.Is(err, errTooMuch) {
 				return err
 			}
+			if rank == RankRecorded && (isNotFound(err) || errors.As(err, new(FetchErrors)) && !o.Offline) {
+				gone = true
+				continue
+			}
 			o.trouble(place, s, fmt.Errorf("reading %s: %w", stem, err))
 		default:
 			o.read[sum] = true
 			o.settle(mark)
 		}
 	}
+	if gone {
+		o.trouble(place, s, o.gone())
+	}
 	return nil
+}
+
+// gone says what helps where an index of earlier times isn't to be had.
+func (o *offering) gone() error {
+	if len(o.Snapshots) == 0 {
+		return errors.New("it isn't served any more; a snapshot archive may have it: snapshots in fleet.toml")
+	}
+	return errors.New("it isn't served any more, and the snapshot archives don't have it")
 }
 
 // archive gives an archive a name of its own, the lock's where it is in there.

@@ -162,7 +162,8 @@ func TestOffersRecorded(t *testing.T) {
 	if got := spell(res); got != "libssl-dev 1.1.1w-0 amd64 0, libssl1.1 1.1.1w-0 amd64 0" {
 		t.Errorf("without snapshots: %s", got)
 	}
-	if len(res.Problems) != 1 || !strings.Contains(res.Problems[0].Error(), "the index of 2021-08-14") {
+	if len(res.Problems) != 1 || !res.Problems[0].Past || !strings.Contains(res.Problems[0].Error(), "the index of 2021-08-14") ||
+		!strings.Contains(res.Problems[0].Error(), "snapshots in fleet.toml") {
 		t.Errorf("without snapshots: %v", res.Problems)
 	}
 	d.Snapshots = []string{p.old.URL}
@@ -184,6 +185,11 @@ func TestOffersRecorded(t *testing.T) {
 	p.snap.Has("debian", written, devOld.inPool())
 	if err := Fetch(t.Context(), d.Store, []File{file.File()}, FetchOptions{}); err != nil {
 		t.Error(err)
+	}
+	// What was seen of it stays, without the snapshots too.
+	d.Snapshots = nil
+	if got := spell(offers(t, d, OfferOptions{Names: []string{"libssl-dev"}})); got != want {
+		t.Errorf("again: %s", got)
 	}
 	// All that is needed is here now: nobody has to be asked.
 	asked := p.srv.count("") + p.old.count("")

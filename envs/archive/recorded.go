@@ -333,10 +333,10 @@ func (o *offering) pastRelease(ctx context.Context, s source, a lock.Archive) ([
 			errs = append(errs, err)
 		}
 	}
-	if len(errs) == 0 {
-		return nil, errors.New("it is no more to be had")
+	if err := errors.Join(errs...); isBroken(err) {
+		return nil, err
 	}
-	return nil, errors.Join(errs...)
+	return nil, o.gone()
 }
 
 // keyringDirs are where a machine keeps the keys of archives.
