@@ -44,7 +44,7 @@ func (s *sat) solve(ctx context.Context, assume ...[]z.Lit) (ok bool, core []z.L
 	if s.full() {
 		return false, nil, errTooMuch
 	}
-	for patience := time.Second; ; patience += patience / 2 {
+	for patience := 200 * time.Millisecond; ; patience += patience / 2 {
 		if err := ctx.Err(); err != nil {
 			return false, nil, context.Cause(ctx)
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 )
 
 // A known case: what comes of the wishes, or what the error must say.
@@ -224,6 +225,28 @@ func TestWhoNeedsIt(t *testing.T) {
 		{"pkgconfig:b", "b", "1", "amd64", false}, {"w", "w", "7", "amd64", true}}
 	if !reflect.DeepEqual(a.Granted, want) {
 		t.Errorf("granted are %v", a.Granted)
+	}
+}
+
+// What nobody can solve in time ends with its context: 13 pigeons for 12 holes.
+func TestEnd(t *testing.T) {
+	var lines, wishes []string
+	for pigeon := range 13 {
+		var holes []string
+		for hole := range 12 {
+			name := fmt.Sprintf("h%d-%d", hole, pigeon)
+			holes = append(holes, name)
+			lines = append(lines, fmt.Sprintf("%s 1; Provides: h%d; Conflicts: h%d", name, hole, hole))
+		}
+		wish := fmt.Sprintf("p%d", pigeon)
+		lines = append(lines, wish+" 1; Depends: "+strings.Join(holes, " | "))
+		wishes = append(wishes, wish)
+	}
+	offers, _ := parseLines(t, strings.Join(lines, "\n"))
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	if a, err := Solve(ctx, parseBase(t, ""), offers, parseWishes(strings.Join(wishes, ","))); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("%v, %v", a, err)
 	}
 }
 
