@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-
-	"github.com/opencontainers/go-digest"
 )
 
 // LockedError says that stead.lock isn't what stead.toml and the fleet ask for.
@@ -112,15 +110,6 @@ func (p *Project) locked(f *Fleet, target string, c chosen) (Release, error) {
 		err = &LockedError{target, fmt.Sprintf("the fleet's %s@%d is another release, and none has digest %s", target, c.Release, c.Lock)}
 	}
 	return r, err
-}
-
-// toolsDigest names the layer of tools that stead.lock has for a release; "" for none.
-func (p *Project) toolsDigest(target string, identity digest.Digest) (string, error) {
-	l, err := p.readLock()
-	if c, ok := l.find(target); ok && c.Lock == identity && c.Tools != nil && p.otherWishes(target, c) == "" {
-		return c.Tools.Digest, err
-	}
-	return "", err
 }
 
 // choice is a release as stead.lock has it, without tools.

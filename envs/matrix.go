@@ -52,9 +52,6 @@ func (p *Project) Matrix(f *Fleet, refs []Ref, locked bool) ([]MatrixEntry, erro
 		}
 		e := MatrixEntry{Target: rel.Target, Ref: ref.String(), Release: rel.Number, Lock: lock.Identity(text), Architecture: h.Host.Architecture,
 			Paths: []string{filepath.Join(dir, store.BlobsDir)}}
-		if e.Tools, err = p.toolsDigest(rel.Target, e.Lock); err != nil {
-			return nil, err
-		}
 		c, ok := l.find(rel.Target)
 		if _, wishes, _ := p.Config.For(rel.Target); ok && c.Lock == e.Lock && c.Tools != nil && sameWishes(c.Tools.texts(), wishes) {
 			e.Tools = c.Tools.Digest

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
@@ -159,8 +160,7 @@ func (c *toolChooser) wishes(ctx context.Context, root *Root, l *lock.Lock, base
 		for _, p := range w.places(base.Architecture) {
 			list[i].AnyOf = append(list[i].AnyOf, shipping[p]...)
 		}
-		slices.Sort(list[i].AnyOf)
-		if list[i].AnyOf = slices.Compact(list[i].AnyOf); len(list[i].AnyOf) == 0 {
+		if list[i].AnyOf = shippers(list[i].AnyOf, path.Base(w.name)); len(list[i].AnyOf) == 0 {
 			return nil, &NoShipperError{w.text}
 		}
 	}
@@ -185,6 +185,18 @@ func (c *toolChooser) tell(problems []*archive.Problem, past bool) {
 			c.cfg.Progress.Note("choosing tools", p.Error())
 		}
 	}
+}
+
+// shippers are packages, each once, of which any will do. The one that is called like
+// what is looked for comes first: cmake, before others with a program of that name.
+func shippers(packages []string, like string) []string {
+	slices.SortFunc(packages, func(a, b string) int {
+		if (a == like) != (b == like) {
+			return map[bool]int{true: -1, false: 1}[a == like]
+		}
+		return strings.Compare(a, b)
+	})
+	return slices.Compact(packages)
 }
 
 // hasAny reports whether one of some paths, without the leading slash each, is in a root.

@@ -30,7 +30,9 @@ mkdir -p out
 g++ -O2 hello.cc -o out/hello
 cc tls.c -o out/tls $(pkg-config --cflags --libs openssl)
 cc pq.c -o out/pq $(pkg-config --cflags --libs libpq)
-cmake -S cm -B cm/build && cmake --build cm/build && cp cm/build/cm out/
+cmake -S cm -B cm/build
+cmake --build cm/build
+cp cm/build/cm out/
 cc -shared -fPIC $(python3-config --includes) answer.c -o out/answer.so
 -- hello.cc --
 #include <iostream>
@@ -148,11 +150,11 @@ func testToolsBuild(r *real) {
 		return r.must(r.command("fleet", "store", append([]string{"run", "--no-tools", "--locked", "acme", "--"}, args...)...))
 	}
 	for program, want := range map[string]string{"hello": "C++", "tls": "OpenSSL 1.1.1", "pq": "libpq 13", "cm": "cmake"} {
-		if got := inside("dist/acme/out/" + program); !strings.HasPrefix(got, want) {
+		if got := inside("dist/acme/" + program); !strings.HasPrefix(got, want) {
 			r.t.Errorf("%s says %q without tools", program, got)
 		}
 	}
-	if got := inside("sh", "-c", "cd dist/acme/out && python3 -c 'import answer; print(answer.answer())'"); got != "42\n" {
+	if got := inside("sh", "-c", "cd dist/acme && python3 -c 'import answer; print(answer.answer())'"); got != "42\n" {
 		r.t.Errorf("the module answers %q without tools", got)
 	}
 	r.fails(127, r.command("fleet", "store", "run", "--no-tools", "acme", "--", "cc", "--version"), "no such command")
