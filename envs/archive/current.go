@@ -182,7 +182,7 @@ func (c current) index(ctx context.Context, s source, rel *release, stem string,
 		if !ok || l.size > maxIndex {
 			continue
 		}
-		if err = c.ensure(ctx, s, rel, stem+e, l); isNotFound(err) {
+		if err = c.ensure(ctx, s, rel, stem+e, l); isNotFound(err) || errors.Is(err, errOffline) {
 			continue // archives list files that they don't serve
 		} else if err != nil {
 			return err
@@ -223,6 +223,9 @@ func (c current) stored(rel *release, stem, ending string, l listed, read scan) 
 func (c current) ensure(ctx context.Context, s source, rel *release, name string, l listed) error {
 	if l.size == 0 {
 		return errors.New("the index is empty")
+	}
+	if c.Offline && !c.Store.HasBlob(l.digest()) {
+		return errOffline
 	}
 	err := Fetch(ctx, c.Store, []File{c.file(s, rel, name, l)}, c.Fetch)
 	if err != nil && !errors.As(err, new(FetchErrors)) {

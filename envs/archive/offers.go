@@ -220,7 +220,7 @@ func (o *offering) indexes(ctx context.Context, s source, rel *release, rank int
 			}
 			o.trouble(place, s, fmt.Errorf("reading %s: %w", stem, err))
 		default:
-			o.read[sum] = true
+			o.read[sum] = keep == nil
 			o.settle(mark)
 		}
 	}

@@ -197,6 +197,27 @@ func TestOffersRecorded(t *testing.T) {
 	if got := spell(offers(t, d, OfferOptions{Names: []string{"libssl-dev"}})); got != want || p.srv.count("")+p.old.count("") != asked {
 		t.Errorf("offline: %s", got)
 	}
+	if err := d.Store.DropBlob(digest.NewDigestFromEncoded(digest.SHA256, currentIndex(t, d))); err != nil {
+		t.Fatal(err)
+	}
+	res = offers(t, d, OfferOptions{Names: []string{"libssl-dev"}})
+	if got := spell(res); strings.Contains(got, "1.1.1w") || len(res.Problems) != 1 || p.srv.count("")+p.old.count("") != asked {
+		t.Errorf("offline, without an index: %s, problems %v", got, res.Problems)
+	}
+}
+
+// currentIndex is the SHA-256 of the index of packages that the archive of d has now.
+func currentIndex(t *testing.T, d Debian) string {
+	t.Helper()
+	a := newApt(d)
+	if err := a.load(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	rel, err := a.latest(t.Context(), a.sources[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return rel.files["main/binary-amd64/Packages.xz"].sha256
 }
 
 // A snapshot archive that has other bytes than the lock names offers nothing.
