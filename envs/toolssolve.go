@@ -79,18 +79,19 @@ func (c *toolChooser) solve(ctx context.Context, root *Root, texts []string) (*t
 	answer, err := tools.Solve(ctx, base, offers.Candidates, wishes)
 	if errors.As(err, new(*tools.UnsolvableError)) {
 		c.tell(offers.Problems, true)
-		return nil, nil, c.inTheWay(ctx, root, l, base, wishes, err)
+		return nil, nil, c.inTheWay(ctx, root, l, base, wishes, err, len(offers.Candidates))
 	}
 	return answer, offers.Archives, err
 }
 
 // inTheWay finds out more of why nothing fits: names that may have been meant, and what
-// would do on another base, are found in all that archives have.
-func (c *toolChooser) inTheWay(ctx context.Context, root *Root, l *lock.Lock, base tools.Base, wishes []tools.Wish, why error) error {
+// would do on another base, are found in all that archives have, where that is at hand: it
+// is more than was offered.
+func (c *toolChooser) inTheWay(ctx context.Context, root *Root, l *lock.Lock, base tools.Base, wishes []tools.Wish, why error, offered int) error {
 	opts := c.opts.ToolsOptions
 	opts.Offline = true // it was all fetched just now
 	all, err := offersFor(ctx, c.cfg, opts, root, l, base, nil)
-	if err != nil {
+	if err != nil || len(all.Candidates) <= offered {
 		return why
 	}
 	if _, err = tools.Solve(ctx, base, all.Candidates, wishes); errors.As(err, new(*tools.UnsolvableError)) {
