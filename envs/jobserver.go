@@ -78,14 +78,17 @@ func (j *jobs) close() {
 // sets itself stays. An engine that copies what it mounts can't share a fifo.
 func (j *jobs) tell(spec runtime.Spec, engine string) runtime.Spec {
 	spec.Env, spec.Mounts, spec.Command = slices.Clone(spec.Env), slices.Clone(spec.Mounts), slices.Clone(spec.Command)
+	has := func(name string) bool {
+		return slices.ContainsFunc(spec.Env, func(v string) bool { return strings.HasPrefix(v, name+"=") })
+	}
 	set := func(name, value string) {
-		if !slices.ContainsFunc(spec.Env, func(v string) bool { return strings.HasPrefix(v, name+"=") }) {
+		if !has(name) {
 			spec.Env = append(spec.Env, name+"="+value)
 		}
 	}
 	share := strconv.Itoa(j.share)
 	set("STEAD_JOBS", share)
-	if ownJobs(spec.Command) {
+	if ownJobs(spec.Command) || has("MAKEFLAGS") {
 		return spec
 	}
 	auth := ""
@@ -138,15 +141,33 @@ func (j *jobs) auth(spec *runtime.Spec) string {
 }
 
 // findProgram is where a path of the session lies in the topmost layer that has it, or "".
+// The links of the last layer, the root, count for all: /bin is one.
 func findProgram(layers []string, at string) string {
-	for _, layer := range layers {
-		p, err := runtime.Resolve(layer, at)
+	for range 10 { // links, as alternatives are
+		dir, err := runtime.Resolve(layers[len(layers)-1], path.Dir(at))
 		if err != nil {
-			continue
+			return ""
 		}
-		if p = filepath.Join(layer, p); isProgram(p) {
-			return p
+		at = path.Join(dir, path.Base(at))
+		i := slices.IndexFunc(layers, func(layer string) bool {
+			_, err := os.Lstat(filepath.Join(layer, at))
+			return err == nil
+		})
+		if i < 0 {
+			return ""
 		}
+		p := filepath.Join(layers[i], at)
+		target, err := os.Readlink(p)
+		if err != nil {
+			if isProgram(p) {
+				return p
+			}
+			return ""
+		}
+		if !path.IsAbs(target) {
+			target = path.Join(dir, target)
+		}
+		at = target
 	}
 	return ""
 }

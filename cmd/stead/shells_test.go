@@ -17,7 +17,7 @@ import (
 func shells(t *testing.T) []debPackage {
 	t.Helper()
 	p := debPackage{name: "shells", here: true, files: map[string]string{}}
-	for _, name := range []string{"bash", "dash", "zsh", "fish", "busybox", "ls", "cat", "env", "stat", "rm", "mkdir", "id", "uname"} {
+	for _, name := range []string{"bash", "dash", "zsh", "fish", "busybox", "ls", "cat", "env", "stat", "rm", "mkdir", "id", "uname", "make"} {
 		path, err := exec.LookPath(name)
 		if err != nil {
 			t.Skipf("%v: see .ci/setup", err)

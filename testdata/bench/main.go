@@ -19,18 +19,19 @@ import (
 )
 
 func main() {
-	rounds := flag.Int("rounds", 3, "how often each long thing is measured; 0 for starts alone")
+	rounds := flag.Int("rounds", 3, "how often each long thing is measured; 0 for starts and builds alone")
 	starts := flag.Int("starts", 40, "how often a container is started in each way")
+	pairs := flag.Int("builds", 10, "how often a project is built in an env and in a chroot; 0 for not")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *rounds, *starts); err != nil {
+	if err := run(ctx, *rounds, *starts, *pairs); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, rounds, starts int) error {
+func run(ctx context.Context, rounds, starts, pairs int) error {
 	if os.Getuid() != 0 {
 		return fmt.Errorf("making a host: that needs root")
 	}
@@ -55,6 +56,9 @@ func run(ctx context.Context, rounds, starts int) error {
 		}
 	}
 	if err := b.starts(ctx, starts); err != nil {
+		return err
+	}
+	if err := b.builds(ctx, pairs); err != nil {
 		return err
 	}
 	b.print()
@@ -159,6 +163,7 @@ func (b *bench) print() {
 	b.ratio(pullCold, decompress, "at most", 1.5)
 	b.ratio(pullCold, untar, "", 0)
 	b.startRatios()
+	b.buildRatios()
 }
 
 // ratio prints how two medians compare, and what is asked for; nothing where one of
