@@ -249,15 +249,20 @@ func (c *ci) commit(dir string) {
 	}
 }
 
+// addGit adds the machine's git, for an image for CI has one.
+func (c *ci) addGit() {
+	c.t.Helper()
+	for _, name := range []string{"/usr/bin/git", "/usr/lib/git-core", "/usr/share/git-core"} {
+		c.must(exec.Command("cp", "-a", "--no-target-directory", name, filepath.Join(c.root, name)))
+	}
+}
+
 // testRecipes does what README.md says for CI, with a cache and without a network.
 func testRecipes(t *testing.T, c *ci) {
 	inner := *c.real
 	inner.t = t
 	c = &ci{&inner, c.root, c.bundle}
-	// The machine's git, for an image for CI has one.
-	for _, name := range []string{"/usr/bin/git", "/usr/lib/git-core", "/usr/share/git-core"} {
-		c.must(exec.Command("cp", "-a", "--no-target-directory", name, filepath.Join(c.root, name)))
-	}
+	c.addGit()
 	for _, name := range []string{"dist", "made", "stead.lock"} {
 		if err := os.RemoveAll(filepath.Join(c.root, "src", "app", name)); err != nil {
 			t.Fatal(err)
