@@ -239,7 +239,7 @@ func (w *world) elsewhere(tools *envs.Tools) {
 }
 
 // blob copies a blob from one store to another.
-func blob(t *testing.T, from, to *store.Store, d digest.Digest) {
+func blob(t testing.TB, from, to *store.Store, d digest.Digest) {
 	t.Helper()
 	r, err := from.OpenBlob(d)
 	if err != nil {

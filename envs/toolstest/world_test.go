@@ -57,7 +57,7 @@ var shared struct {
 
 // world is a store and a fleet.
 type world struct {
-	t      *testing.T
+	t      testing.TB
 	cfg    envs.Config
 	base   *envs.Root
 	engine runtime.Engine
@@ -85,7 +85,7 @@ func (n *notes) String() string {
 }
 
 // newWorld is a store with the release, and a fleet.
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
 	switch {
 	case testing.Short():
@@ -114,7 +114,7 @@ func newWorld(t *testing.T) *world {
 	return open(t, filepath.Join(dir, "store"))
 }
 
-func open(t *testing.T, dir string) *world {
+func open(t testing.TB, dir string) *world {
 	t.Helper()
 	n := &notes{}
 	cfg, err := config(dir, n.progress)
