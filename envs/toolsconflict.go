@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"strings"
 
@@ -50,6 +51,11 @@ type brought struct {
 // anything runs: dpkg would refuse some, too, and let others replace the release's.
 func (m *toolMaker) checkConflicts(ctx context.Context) error {
 	links := snapshot.NewLinks(m.below.Links())
+	for _, p := range []string{"var/lib/dpkg/status", "var/cache/x", "etc/alternatives/x"} {
+		if at := links.Locate(p); at != p { // what may be shadowed is told by its path
+			return fmt.Errorf("the release has /%s behind a link, at /%s, and tools can't be installed over that", path.Dir(p), path.Dir(at))
+		}
+	}
 	packages := m.pull.packages()
 	paths := map[string]brought{}
 	for i, t := range m.trees {

@@ -1,7 +1,6 @@
 package envs
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -118,7 +117,7 @@ func (m *toolMaker) install(ctx context.Context) error {
 		}
 		all = append(all, control)
 	}
-	before, err := m.installed(ctx)
+	before, err := dpkgStatus(m.base.Path)
 	if err != nil {
 		return err
 	}
@@ -134,7 +133,7 @@ func (m *toolMaker) install(ctx context.Context) error {
 			return m.failed(code, log)
 		}
 	}
-	if err := m.check(ctx, before); err != nil {
+	if err := m.check(before); err != nil {
 		return err
 	}
 	return m.checkDiversions()
@@ -198,30 +197,10 @@ func (m *toolMaker) failed(code int, log *os.File) error {
 	return err
 }
 
-// installed are the versions and states of all packages, by name and architecture.
-func (m *toolMaker) installed(ctx context.Context) (map[string]string, error) {
-	var out bytes.Buffer
-	code, err := m.run(ctx, true, nil, &out, "dpkg-query", "-W", "-f", "${Package}\\t${Architecture}\\t${Version}\\t${Status}\\n")
-	if err != nil {
-		return nil, err
-	}
-	if code != 0 {
-		return nil, fmt.Errorf("asking dpkg what is installed: exit code %d: %.500s", code, out.String())
-	}
-	all := map[string]string{}
-	for line := range strings.Lines(out.String()) {
-		if f := strings.SplitN(strings.TrimSuffix(line, "\n"), "\t", 3); len(f) == 3 {
-			words := strings.Split(f[2], " ") // "1.0\tinstall ok installed"
-			all[f[0]+"\t"+f[1]] = strings.SplitN(f[2], "\t", 2)[0] + "\t" + words[len(words)-1]
-		}
-	}
-	return all, nil
-}
-
 // check holds that all tools are installed, and that the release's own packages are what
 // they were.
-func (m *toolMaker) check(ctx context.Context, before map[string]string) error {
-	after, err := m.installed(ctx)
+func (m *toolMaker) check(before map[string]string) error {
+	after, err := dpkgStatus(m.changed())
 	if err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/stead-env/stead/envs"
 	"github.com/stead-env/stead/envs/image"
 	"github.com/stead-env/stead/envs/lock"
+	"github.com/stead-env/stead/envs/store"
 )
 
 // compilers are the tools of which the layer must change nothing else of a server.
@@ -169,11 +170,12 @@ func (w *world) derived(target string, l *lock.Lock) *envs.Root {
 // disk is what the store takes.
 func (w *world) disk() int64 {
 	w.t.Helper()
-	out, err := exec.Command("du", "-s", "-B1", w.cfg.Store.Dir()).Output()
+	out, err := exec.Command("du", "-sc", "-B1", w.cfg.Store.Dir(), filepath.Join(w.cfg.Store.Dir(), store.Roots)+"/").Output()
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	n, err := strconv.ParseInt(strings.Fields(string(out))[0], 10, 64)
+	lines := strings.Fields(string(out)) // the last line is the sum
+	n, err := strconv.ParseInt(lines[len(lines)-2], 10, 64)
 	if err != nil {
 		w.t.Fatal(err)
 	}

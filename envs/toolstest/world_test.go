@@ -107,7 +107,8 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	script := `cp -al "$1/store" "$2/" && cp -r "$1/fleet" "$2/" && rm -rf "$2/store/work" "$2/store/locks"`
+	// Nobody writes to roots; trees of the release aren't needed any more.
+	script := `mkdir -m 700 "$2/store" && cp -al "$1/store/blobs" "$2/store/" && ln -s "$1/store/roots" "$2/store/roots" && cp -r "$1/fleet" "$2/"`
 	if out, err := exec.Command("sh", "-ec", script, "sh", shared.dir, dir).CombinedOutput(); err != nil {
 		t.Fatalf("copying the store: %v\n%s", err, out)
 	}
