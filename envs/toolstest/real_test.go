@@ -92,6 +92,9 @@ dpkg --verify | grep -v ' c /' || true
 	// What packages bring takes no room of its own.
 	var own int64
 	err = filepath.WalkDir(layer.Path, func(_ string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
 		info, err := d.Info()
 		if err == nil && info.Mode().IsRegular() && info.Sys().(*syscall.Stat_t).Nlink == 1 {
 			own += info.Size()
