@@ -21,7 +21,11 @@ func (e *LockedError) Hint() string { return "stead update " + e.Target }
 // stead.lock and is written there when it is new; with locked nothing is written,
 // and what stead.lock hasn't got as it is wanted is a *LockedError.
 func (p *Project) Choose(f *Fleet, refs []Ref, locked bool) ([]Release, error) {
-	l, err := p.readLock()
+	names := make([]string, len(refs))
+	for i, ref := range refs {
+		names[i] = ref.Target
+	}
+	l, err := p.readLock(names...)
 	if err != nil {
 		return nil, err
 	}

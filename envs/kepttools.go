@@ -56,7 +56,7 @@ func (k *Kept) Tools(ctx context.Context, cfg Config, root *Root, p *Project, op
 	}
 	_, wishes, _ := p.Config.For(root.Release.Target)
 	others := begun != nil && !sameWishes(begun.texts(), wishes)
-	if l, err := p.readLock(); err == nil && begun != nil && !others {
+	if l, err := p.readLock(root.Release.Target); err == nil && begun != nil && !others {
 		c, ok := l.find(root.Release.Target)
 		others = ok && c.Lock == root.Identity && c.Tools != nil && c.Tools.Digest != begun.Digest
 	}

@@ -21,6 +21,8 @@ type Project struct {
 	Config ProjectConfig
 	// Configured says that there is a stead.toml; without one Config is zero.
 	Configured bool
+
+	parsed parsedLock
 }
 
 // ProjectConfig is stead.toml.

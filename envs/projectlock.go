@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
@@ -85,7 +86,9 @@ const (
 	maxProjectLock = 64 << 20
 )
 
-func (p *Project) readLock() (projectLock, error) {
+// readLock reads stead.lock, or of it what it has for some targets: a session has no time
+// for those of eight others.
+func (p *Project) readLock(targets ...string) (projectLock, error) {
 	path := filepath.Join(p.Dir, ProjectLockFile)
 	data, err := readBounded(path, maxProjectLock)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -94,7 +97,46 @@ func (p *Project) readLock() (projectLock, error) {
 	if err != nil {
 		return projectLock{}, err
 	}
-	return parseProjectLock(path, data)
+	if len(targets) > 0 {
+		data = onlyTargets(data, targets)
+	}
+	p.parsed.Lock()
+	defer p.parsed.Unlock()
+	if !bytes.Equal(p.parsed.text, data) {
+		l, err := parseProjectLock(path, data)
+		if err != nil {
+			return l, err
+		}
+		p.parsed.text, p.parsed.lock = data, l
+	}
+	return p.parsed.lock, nil
+}
+
+// parsedLock is the stead.lock that was read last.
+type parsedLock struct {
+	sync.Mutex
+	text []byte
+	lock projectLock
+}
+
+// onlyTargets empties the lines of a stead.lock that are of other targets. One that isn't
+// spelled as text does it stays whole.
+func onlyTargets(data []byte, targets []string) []byte {
+	const begin = "\n[[target]]\nwant = \""
+	parts := bytes.Split(data, []byte(begin))
+	for i, part := range parts[1:] {
+		want, _, ok := bytes.Cut(part, []byte("\"\n"))
+		ref, err := ParseRef(string(want))
+		if !ok || err != nil {
+			return data
+		}
+		if slices.Contains(targets, ref.Target) {
+			parts[i+1] = slices.Concat([]byte(begin), part)
+		} else {
+			parts[i+1] = bytes.Repeat([]byte("\n"), bytes.Count(part, []byte("\n"))+2)
+		}
+	}
+	return bytes.Join(parts, nil)
 }
 
 func parseProjectLock(path string, data []byte) (l projectLock, err error) {

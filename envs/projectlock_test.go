@@ -57,6 +57,16 @@ func TestProjectLock(t *testing.T) {
 	if again := read.text(); string(again) != string(text) {
 		t.Errorf("read and written again:\n%s", again)
 	}
+	for _, target := range []string{"acme", "globex", "initech"} {
+		part, err := parseProjectLock(ProjectLockFile, onlyTargets(text, []string{target}))
+		want, _ := read.find(target)
+		if got, ok := part.find(target); err != nil || !ok || len(part.Targets) != 1 || !reflect.DeepEqual(got, want) {
+			t.Errorf("%s alone: %+v %v", target, part, err)
+		}
+	}
+	if none, err := parseProjectLock(ProjectLockFile, onlyTargets(text, []string{"other"})); err != nil || len(none.Targets) != 0 {
+		t.Errorf("of a target that isn't there: %+v %v", none, err)
+	}
 	c, ok := read.find("acme")
 	if !ok || !reflect.DeepEqual(c.Tools.Archives, testTools().Archives) || c.Tools.Packages[2].For[0] != "gcc-10" ||
 		c.Tools.Delta != testTools().Delta {

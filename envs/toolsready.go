@@ -40,7 +40,7 @@ func (p *Project) ReadyTools(ctx context.Context, cfg Config, root *Root, opts T
 	if err := noteProject(cfg.Store, p.Dir); err != nil {
 		return none, err
 	}
-	l, err := p.readLock()
+	l, err := p.readLock(root.Release.Target)
 	if err != nil {
 		return none, err
 	}
