@@ -35,7 +35,7 @@ func putItem(t *testing.T, s *store.Store, kind, name string) {
 func age(t *testing.T, s *store.Store) {
 	t.Helper()
 	old := time.Now().Add(-2 * young)
-	for _, pattern := range []string{"roots/*", "trees/*", "blobs/sha256/*", "views/*"} {
+	for _, pattern := range []string{"roots/*", "layers/*", "trees/*", "blobs/sha256/*", "views/*"} {
 		names, err := filepath.Glob(filepath.Join(s.Dir(), pattern))
 		if err != nil {
 			t.Fatal(err)
