@@ -71,6 +71,7 @@ func initText(dir, fleet string, targets []string) string {
 	}
 	fmt.Fprintf(&b, "targets = [%s]", strings.Join(quoted, ", "))
 	b.WriteString(`                  # such as "acme", "globex:next", "initech@2"
+# tools = ["build-essential"]        # packages, pkgconfig:MODULE or file:/PATH, added for building
 
 [build]
 # fetch = ["go", "mod", "download"]  # with the network, before command
