@@ -101,6 +101,9 @@ func (p *Project) choices(ctx context.Context, cfg Config, refs []Ref, opts Upda
 		g.Go(func() error {
 			old, _ := l.find(ref.Target)
 			done[i] = Updated{Target: ref.Target, Before: old.Release, After: old.Release, Change: []ToolChange{}}
+			if old.Tools != nil {
+				done[i].Tools = len(old.Tools.Packages)
+			}
 			c, err := p.choose(ctx, cfg, ref, old, opts)
 			if err != nil {
 				done[i].err = fmt.Errorf("updating %s: %w", ref, err)
@@ -113,7 +116,7 @@ func (p *Project) choices(ctx context.Context, cfg Config, refs []Ref, opts Upda
 			}
 			next[i] = &c
 			done[i].After, done[i].Change = c.Release, compareChosen(old.Tools, c.Tools)
-			if c.Tools != nil {
+			if done[i].Tools = 0; c.Tools != nil {
 				done[i].Tools, done[i].Shadows = len(c.Tools.Packages), c.Tools.Shadows
 				done[i].Sole = countSole(cfg, c.Tools)
 			}
