@@ -25,6 +25,7 @@ type toolCapture struct {
 	made    store.Manifest // what the release doesn't have
 	changed store.Manifest // what it has in another form
 	shadows []string
+	bytes   int64 // read so far
 
 	// What scripts did and the layer doesn't show, for people.
 	kept     []string // they changed it, and it stays as the release has it
@@ -33,6 +34,12 @@ type toolCapture struct {
 	secret   []string // identity and secrets that they made
 	odd      []string // sockets and devices
 }
+
+// The bounds of what scripts may make: the largest compilers' packages bring a tenth.
+const (
+	maxMadeFiles = 1_000_000
+	maxMadeBytes = 16 << 30 // with what packages bring
+)
 
 // walk looks at all that was changed. The entries of the root are sorted in another way
 // meanwhile.
@@ -48,7 +55,13 @@ func (c *toolCapture) walk(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = changes(ctx, func(before, after *snapshot.File) error { c.see(before, after); return nil })
+	err = changes(ctx, func(before, after *snapshot.File) error {
+		c.see(before, after)
+		if len(c.made)+len(c.changed) > maxMadeFiles {
+			return fmt.Errorf("there are more than %d files", maxMadeFiles)
+		}
+		return nil
+	})
 	closeHost(host)
 	c.below.Manifest.Normalize()
 	c.made.Normalize()
@@ -145,6 +158,9 @@ func (c *toolCapture) delta(ctx context.Context) (base *image.Base, d *image.Del
 func (c *toolCapture) digest(ctx context.Context, f *snapshot.File) error {
 	if err := ctx.Err(); err != nil || f.Type != snapshot.Regular {
 		return err
+	}
+	if c.bytes += f.Size; c.bytes > maxMadeBytes {
+		return fmt.Errorf("reading what was installed: it takes more than %d bytes", int64(maxMadeBytes))
 	}
 	r, err := c.root.Open(f.Path)
 	if err != nil {

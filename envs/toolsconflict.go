@@ -30,6 +30,9 @@ func (e *TakesError) Error() string {
 		verb = "diverts"
 	}
 	text := fmt.Sprintf("%s %s %s /%s, which is of the release's own package %s", e.Package, e.Version, verb, e.Path, e.Owner)
+	if e.Owner == "" {
+		text = fmt.Sprintf("%s %s %s /%s, which the release has", e.Package, e.Version, verb, e.Path)
+	}
 	if e.More > 0 {
 		text += fmt.Sprintf(", and %d more like it", e.More)
 	}
@@ -152,7 +155,7 @@ func readList(root *os.Root, name string, fn func(p string)) error {
 }
 
 // checkDiversions refuses what tools' scripts diverted of the release's.
-func (m *toolMaker) checkDiversions() error {
+func (m *toolMaker) checkDiversions(ctx context.Context) error {
 	const name = "/var/lib/dpkg/diversions"
 	was, err := viewRoot(m.base.Path, "")
 	if err != nil {
@@ -171,13 +174,18 @@ func (m *toolMaker) checkDiversions() error {
 		if _, there := m.below.Manifest.Lookup(p); !there || old[from] == by {
 			continue
 		}
-		e := &TakesError{Package: by, Path: p, Owner: "that has it", diverts: true}
+		e := &TakesError{Package: by, Path: p, diverts: true}
 		for _, t := range m.tools.Packages {
 			if t.Name == by {
 				e.Version = t.Version
 			}
 		}
-		return e
+		err := eachList(ctx, was.root, func(owner, listed string) {
+			if links.Locate(listed) == p {
+				e.Owner = owner
+			}
+		})
+		return errors.Join(e, err)
 	}
 	return nil
 }

@@ -136,7 +136,7 @@ func (m *toolMaker) install(ctx context.Context) error {
 	if err := m.check(before); err != nil {
 		return err
 	}
-	return m.checkDiversions()
+	return m.checkDiversions(ctx)
 }
 
 // own refuses what would take the place of one of the release's packages: there is one of

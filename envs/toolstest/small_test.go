@@ -264,7 +264,7 @@ func TestRefused(t *testing.T) {
 		{"with Replaces", deb{name: "bad", control: "Replaces: nano\n", files: map[string]string{"/usr/bin/nano": "x"}}, "brings /usr/bin/nano"},
 		{"a configuration file", deb{name: "bad", files: map[string]string{"/etc/nanorc": "x"}, conf: []string{"/etc/nanorc"}}, "brings /etc/nanorc"},
 		{"a diversion", deb{name: "bad", files: map[string]string{"/usr/bin/bad": "x"}, scripts: map[string]string{
-			"preinst": "dpkg-divert --package bad --rename --add /usr/bin/nano\n"}}, "bad 1.0-1 diverts /usr/bin/nano"},
+			"preinst": "dpkg-divert --package bad --rename --add /usr/bin/nano\n"}}, "bad 1.0-1 diverts /usr/bin/nano, which is of the release's own package nano"},
 		{"another version of the release's", deb{name: "nano", files: map[string]string{"/usr/bin/other": "x"}}, "nano is one of the release's own packages"},
 	} {
 		_, err := w.make(w.build(test.deb))
