@@ -22,16 +22,17 @@ func main() {
 	rounds := flag.Int("rounds", 3, "how often each long thing is measured; 0 for starts and builds alone")
 	starts := flag.Int("starts", 40, "how often a container is started in each way")
 	pairs := flag.Int("builds", 10, "how often a project is built in an env and in a chroot; 0 for not")
+	targets := flag.Bool("targets", true, "compare the disk that one target takes with that of nine")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *rounds, *starts, *pairs); err != nil {
+	if err := run(ctx, *rounds, *starts, *pairs, *targets); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, rounds, starts, pairs int) error {
+func run(ctx context.Context, rounds, starts, pairs int, targets bool) error {
 	if os.Getuid() != 0 {
 		return fmt.Errorf("making a host: that needs root")
 	}
@@ -60,6 +61,11 @@ func run(ctx context.Context, rounds, starts, pairs int) error {
 	}
 	if err := b.builds(ctx, pairs); err != nil {
 		return err
+	}
+	if targets {
+		if err := b.disk(ctx); err != nil {
+			return fmt.Errorf("measuring disk: %w", err)
+		}
 	}
 	b.print()
 	return nil
@@ -164,6 +170,9 @@ func (b *bench) print() {
 	b.ratio(pullCold, untar, "", 0)
 	b.startRatios()
 	b.buildRatios()
+	if b.diskRatio != "" {
+		fmt.Println("- " + b.diskRatio)
+	}
 }
 
 // ratio prints how two medians compare, and what is asked for; nothing where one of

@@ -33,20 +33,21 @@ const (
 
 // bench is one run of the benchmark.
 type bench struct {
-	title   string
-	dir     string // everything it writes
-	stead   string // the program
-	host    string
-	fleet   string
-	store   string // of the developer, as far as it is filled
-	root    string // made by pull
-	debs    []string
-	include string // all packages, for mmdebstrap
-	tar     string
-	samples []*sample
-	memory  int64  // peak of the last command, bytes
-	output  string // of the last command, to stdout
-	cleanup []func() error
+	title     string
+	dir       string // everything it writes
+	stead     string // the program
+	host      string
+	fleet     string
+	store     string // of the developer, as far as it is filled
+	root      string // made by pull
+	debs      []string
+	include   string // all packages, for mmdebstrap
+	tar       string
+	samples   []*sample
+	memory    int64  // peak of the last command, bytes
+	output    string // of the last command, to stdout
+	diskRatio string // what was found of the disk that targets take
+	cleanup   []func() error
 }
 
 // prepare makes what is measured; with starts alone, what they need.
