@@ -119,6 +119,14 @@ type builds struct {
 	project *Project
 	opts    BuildOptions
 	jobs    *jobs
+	noted   sync.Map // what engines said, which they say of each session
+}
+
+// note tells what an engine said of a session, once.
+func (b *builds) note(text string) {
+	if _, told := b.noted.LoadOrStore(text, true); !told {
+		b.cfg.Progress.Note("building", text)
+	}
 }
 
 // BuildAll builds the project for each release, as many at once as this machine can

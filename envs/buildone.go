@@ -223,7 +223,7 @@ func (r *builder) run(ctx context.Context, phase Phase, command []string, networ
 	}
 	result, err := r.engine.Run(ctx, spec, runtime.Stdio{Out: out, Err: out})
 	for _, note := range result.Notes {
-		r.cfg.Progress.Note("building", note)
+		r.note(note)
 	}
 	if err != nil {
 		return fmt.Errorf("building for %s: %w", r.release.Target, err)

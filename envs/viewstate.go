@@ -48,28 +48,23 @@ type stateError struct{ text string }
 func (e *stateError) Error() string { return "reading what was synced: " + e.text }
 
 func parseSeen(line string) (s seen, err error) {
-	bad := &stateError{fmt.Sprintf("bad line %q", line)}
 	if line == "." {
 		return seenEnd, nil
 	}
 	kind, rest, ok := strings.Cut(line, " ")
-	if !ok || len(kind) != 1 || !strings.Contains("fdl", kind) {
-		return s, bad
+	if ok = ok && len(kind) == 1 && strings.Contains("fdl", kind); ok {
+		s.kind = kind[0]
 	}
-	s.kind = kind[0]
 	if s.kind == 'f' {
 		for _, n := range [...]*int64{&s.size, &s.mtime, &s.ctime, &s.copied} {
-			var word string
-			if word, rest, ok = strings.Cut(rest, " "); !ok {
-				return s, bad
-			}
-			if *n, err = strconv.ParseInt(word, 10, 64); err != nil {
-				return s, bad
-			}
+			word, after, more := strings.Cut(rest, " ")
+			*n, err = strconv.ParseInt(word, 10, 64)
+			rest, ok = after, ok && more && err == nil
 		}
 	}
-	if s.name, err = strconv.Unquote(rest); err != nil || s.name == "" || s.name == "." || s.name == ".." || strings.ContainsAny(s.name, "/\x00") {
-		return s, bad
+	s.name, err = strconv.Unquote(rest)
+	if !ok || err != nil || s.name == "" || s.name == "." || s.name == ".." || strings.ContainsAny(s.name, "/\x00") {
+		return s, &stateError{fmt.Sprintf("bad line %q", line)}
 	}
 	return s, nil
 }

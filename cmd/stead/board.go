@@ -20,6 +20,7 @@ type board struct {
 	*meter
 	streamed bool // what the only build's commands write is shown as it comes
 	rows     []*row
+	widest   int // of the targets' names, so that columns stay where they are
 	ticker   *time.Ticker
 	done     chan struct{}
 }
@@ -104,6 +105,7 @@ func (b *board) row(target string) *row {
 		}
 	}
 	r := &row{target: target}
+	b.widest = max(b.widest, len(target))
 	b.rows = append(b.rows, r)
 	return r
 }
@@ -134,9 +136,13 @@ func (b *board) end(r *row, e envs.BuildEvent) {
 
 // failed shows the end of the log, and the way to look into it.
 func (b *board) failed(e envs.BuildEvent, took time.Duration) {
-	b.write(fmt.Sprintf("%s: failed after %s\n", e.Target, elapsed(took)))
 	var command *envs.BuildError
-	if b.streamed || !errors.As(e.Err, &command) {
+	why := ""
+	if !errors.As(e.Err, &command) && e.Err != nil && !b.streamed {
+		why = ": " + clean(e.Err.Error())
+	}
+	b.write(fmt.Sprintf("%s: failed after %s%s\n", e.Target, elapsed(took), why))
+	if b.streamed || command == nil {
 		return
 	}
 	for _, line := range tail(e.Built.Log, tailLines) {
@@ -168,10 +174,7 @@ func (b *board) refresh(now time.Time) {
 
 // lines are a terminal's, running builds first; as many as it can show.
 func (b *board) lines(now time.Time) (lines []string) {
-	name := 0
-	for _, r := range b.rows {
-		name = max(name, len(r.target))
-	}
+	name := b.widest
 	waiting := []string{}
 	for _, r := range b.rows {
 		if r.phase == envs.PhaseWaiting {
