@@ -83,7 +83,7 @@ func (p *Project) ReadyTools(ctx context.Context, cfg Config, root *Root, opts T
 	if err != nil {
 		return none, err
 	}
-	if n := countSole(cfg, chosen); n > 0 {
+	if n := countSole(cfg, chosen); n > 0 && listed {
 		cfg.Progress.Note("adding tools", fmt.Sprintf("%d packages were chosen as tools for %s; %d blobs of that exist only here: stead push",
 			len(chosen.Packages), root.Release, n))
 	}
