@@ -238,19 +238,20 @@ func (s *small) searchBundle(name string) {
 // TestBundle makes bundles of a host in all ways, and wants the release that the host
 // itself gives.
 func TestBundle(t *testing.T) {
+	t.Parallel()
 	s := newSmall(t, []debPackage{{name: "skel", files: map[string]string{"/etc/skel/.bashrc": "# for new accounts\n", "/etc/skel/data": ""}},
 		sumsPackage()})
 	s.plantAll()
 	s.must(s.dpkg("--remove", "lib14")) // and its conffile stays
-	program := s.path("stead-bundle")
-	s.must(exec.Command("go", "build", "-o", program, "../stead-bundle"))
-	s.lacking(program)
-	s.patterns(program)
+	bundler := s.path("stead-bundle")
+	program(t, "stead-bundle", bundler)
+	s.lacking(bundler)
+	s.patterns(bundler)
 	s.reachedToBundle()
 	before := fingerprint(t, s.host)
-	s.must(exec.Command(program, s.host, s.path("program.bundle")))
-	s.must(exec.Command(program, s.host, s.path("again.bundle")))
-	s.must(exec.Command(program, s.host, s.path("program.gz")))
+	s.must(exec.Command(bundler, s.host, s.path("program.bundle")))
+	s.must(exec.Command(bundler, s.host, s.path("again.bundle")))
+	s.must(exec.Command(bundler, s.host, s.path("program.gz")))
 	s.must(s.command("none", "none", "snapshot", s.host, "bundle:"+s.path("stead.bundle"), "--yes"))
 	s.write("stead-bundle.sh", s.must(s.command("none", "none", "bundle-script")))
 	s.must(exec.Command("sh", s.path("stead-bundle.sh"), s.host, s.path("script.bundle")))

@@ -24,9 +24,7 @@ func newCI(r *real, from string) *ci {
 	r.t.Helper()
 	c := &ci{real: r, root: r.path("ci"), bundle: r.path("bundle")}
 	r.must(exec.Command("cp", "-a", from, c.root))
-	build := exec.Command("go", "build", "-trimpath", "-o", filepath.Join(c.root, "usr", "bin", "stead"), ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	r.must(build)
+	program(r.t, "stead-static", filepath.Join(c.root, "usr", "bin", "stead"))
 	for _, dir := range []string{c.bundle, filepath.Join(c.root, "src", "app")} {
 		if err := os.MkdirAll(dir, 0o755); err != nil {
 			r.t.Fatal(err)
@@ -93,6 +91,7 @@ func (c *ci) command(args ...string) (stdout, stderr string, code int) {
 // In a CI container, which allows neither mounts nor user namespaces, run and build
 // work on a copy, and say so.
 func TestInCI(t *testing.T) {
+	t.Parallel()
 	r := realTools(t)
 	made := strings.TrimSpace(r.must(exec.Command("../../testdata/hosts/cached", "userlands")))
 	host := filepath.Join(made, "bookworm")

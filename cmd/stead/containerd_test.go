@@ -14,7 +14,7 @@ import (
 // A production host's env in a containerd: chosen in each way there is, made there once
 // and exactly, and removed with its root.
 func TestContainerd(t *testing.T) {
-	r := realHost(t)
+	r := realHost(t) // not beside others: the daemon's address is in the environment
 	d := containerdtest.Start(t)
 	r.must(r.command("fleet", "one", "snapshot", r.host, "acme", "--yes"))
 	stdout, errs, code := result(r.command("fleet", "one", "run", "--engine", "containerd", "acme", "--", "sh", "-c", "cat /etc/debian_version; pwd; exit 6"))

@@ -119,6 +119,7 @@ var serverFaults = []struct {
 
 // TestFaults lets go wrong what does go wrong.
 func TestFaults(t *testing.T) {
+	t.Parallel()
 	s := smallHost(t)
 	s.in(t, "server", testServerFaults)
 	s.in(t, "blobs", testDamagedBlobs)

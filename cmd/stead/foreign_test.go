@@ -17,6 +17,7 @@ const binfmt = "/proc/sys/fs/binfmt_misc"
 // Hosts of another architecture, or of two, are read, locked and made as all others;
 // running them takes a handler, and stead says so.
 func TestForeign(t *testing.T) {
+	t.Parallel()
 	r := realTools(t)
 	r.made = strings.TrimSpace(r.must(exec.Command("../../testdata/hosts/cached", "foreign-host")))
 	roots := map[string]string{"acme": filepath.Join(r.made, "host"), "mixed": filepath.Join(r.made, "mixed")}

@@ -44,6 +44,7 @@ func (i inside) gives(want, script string, flags ...string) {
 
 // TestInside looks at what a session contains, from within.
 func TestInside(t *testing.T) {
+	t.Parallel()
 	s := shellHost(t)
 	s.target("acme", "root:x:0:0:root:/root:/bin/sh\n")
 	for _, test := range []struct {

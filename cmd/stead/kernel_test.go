@@ -17,6 +17,7 @@ import (
 // What a live host's kernel can do is in its lock, whoever reads it, and sessions find it
 // so.
 func TestTargetKernel(t *testing.T) {
+	t.Parallel()
 	r := realTools(t)
 	made := strings.TrimSpace(r.must(exec.Command("../../testdata/hosts/cached", "userlands")))
 	testLiveKernel(r, filepath.Join(made, "bookworm"))
@@ -50,6 +51,7 @@ func TestTargetKernel(t *testing.T) {
 // Userlands run under the kernel that they came with, which other programs are too new
 // for; a release that names none says how to go on.
 func TestUserlandsUnderTheirKernel(t *testing.T) {
+	t.Parallel()
 	r := realHost(t)
 	made := strings.TrimSpace(r.must(exec.Command("../../testdata/hosts/cached", "userlands")))
 	for target, root := range map[string]string{"bullseye": r.host, "bookworm": filepath.Join(made, "bookworm")} {
@@ -75,9 +77,7 @@ func TestUserlandsUnderTheirKernel(t *testing.T) {
 // be reached, and finds this machine's kernel in it.
 func testLiveKernel(r *real, root string) {
 	r.t.Helper()
-	build := exec.Command("go", "build", "-o", r.path("in", "stead-bundle"), "../stead-bundle")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	r.must(build)
+	program(r.t, "stead-bundle", r.path("in", "stead-bundle"))
 	const live = `mount -t proc proc "$0/proc" && mount --bind "$1" "$0/tmp" && exec chroot "$0" /tmp/stead-bundle /tmp/acme.bundle`
 	r.must(exec.Command("unshare", "-m", "--propagation", "private", "sh", "-c", live, root, r.path("in")))
 	r.must(r.command("fleet", "one", "snapshot", "bundle:"+r.path("in", "acme.bundle"), "acme", "--yes"))

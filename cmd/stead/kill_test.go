@@ -71,6 +71,7 @@ func (k *killer) kill(t *testing.T, cmd *exec.Cmd, part int, fresh bool) bool {
 // Whatever the instant at which a command dies: nothing that it left is believed
 // unless it is whole, and the next one comes to the same result.
 func TestKilled(t *testing.T) {
+	t.Parallel()
 	s := smallHost(t)
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

@@ -72,6 +72,7 @@ var plants = []struct{ path, text string }{
 
 // TestWhatMayLeave plants secrets on a host that is full of ordinary configuration.
 func TestWhatMayLeave(t *testing.T) {
+	t.Parallel()
 	r := realHost(t)
 	s := newSmall(t, nil)
 	s.exact = r.exact
@@ -341,6 +342,7 @@ func (s *small) ordinary(r *real) ordinaryFiles {
 // TestNeededSecrets wants an answer for a secret that something on the host needs,
 // where nobody is there to look.
 func TestNeededSecrets(t *testing.T) {
+	t.Parallel()
 	s := newSmall(t, nil)
 	s.write("host/etc/systemd/system/shop.service", "[Service]\nEnvironmentFile=-/etc/default/shop\nExecStart=/srv/shop/bin/run --data /data/shop\n")
 	s.write("host/etc/default/shop", "SHOP_PASSWORD=k9Lw2Qp8Zt4V\n")

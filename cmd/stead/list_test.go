@@ -19,6 +19,7 @@ import (
 
 // TestRealList makes an env of what dpkg -l wrote on a host, and of nothing else.
 func TestRealList(t *testing.T) {
+	t.Parallel()
 	r := realHost(t)
 	list := r.path("dpkg.txt")
 	text := r.must(exec.Command("chroot", r.host, "dpkg", "-l"))

@@ -40,9 +40,10 @@ func oddPackages() []debPackage {
 // TestOddStates makes a host of all that a host can be, and wants each of it back, or
 // a word about it.
 func TestOddStates(t *testing.T) {
+	t.Parallel()
 	s := newSmall(t, oddPackages())
 	s.exact = s.path("exact")
-	s.must(exec.Command("go", "build", "-trimpath", "-o", s.exact, "../../testdata/exact"))
+	program(t, "exact", s.exact)
 	s.oddPackageStates()
 	s.oddFiles()
 	reported := s.unspeakable()

@@ -20,6 +20,7 @@ import (
 // A host whose archive has gone on: some of its packages are in no index any more, one
 // is in the index alone, and one was never in it.
 func TestOldVersions(t *testing.T) {
+	t.Parallel()
 	s := smallHost(t)
 	dropped := []string{"lib00", "lib01", "lib02", "lib03", "lib04"}
 	const gone, unlisted = "lib05", "acme-agent"

@@ -50,8 +50,8 @@ func realTools(t *testing.T) *real {
 	}
 	r := &real{t: t, dir: t.TempDir()}
 	r.stead, r.exact = r.path("stead"), r.path("exact")
-	r.must(exec.Command("go", "build", "-trimpath", "-o", r.stead, "."))
-	r.must(exec.Command("go", "build", "-trimpath", "-o", r.exact, "../../testdata/exact"))
+	program(t, "stead", r.stead)
+	program(t, "exact", r.exact)
 	return r
 }
 
@@ -131,6 +131,7 @@ func fingerprint(t *testing.T, root string) string {
 }
 
 func TestReal(t *testing.T) {
+	t.Parallel()
 	r := realHost(t)
 	sub := func(name string, fn func(r *real)) {
 		if !t.Run(name, func(t *testing.T) { inner := *r; inner.t = t; fn(&inner) }) {

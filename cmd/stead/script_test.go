@@ -15,7 +15,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	testscript.Main(m, map[string]func(){"stead": main})
+	testscript.Main(tidy{m}, map[string]func(){"stead": main})
 }
 
 // The scripts tell what a user sees: no network, no root, nothing of this machine.

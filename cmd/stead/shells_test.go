@@ -185,6 +185,7 @@ const fedoraRC = `[ "${PS1-}" ] || return 0
 
 // Every shell says where one is, with the user's own files read and left as they are.
 func TestPrompts(t *testing.T) {
+	t.Parallel()
 	s := shellHost(t)
 	root := func(shell string) string { return "root:x:0:0:root:/root:" + shell + "\n" }
 	for _, test := range []struct {

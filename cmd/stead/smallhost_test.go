@@ -178,7 +178,7 @@ func newSmall(t *testing.T, more []debPackage) *small {
 	}
 	s := &small{real: &real{t: t, dir: quickDir(t)}}
 	s.stead, s.host = s.path("stead"), s.path("host")
-	s.must(exec.Command("go", "build", "-trimpath", "-o", s.stead, "."))
+	program(t, "stead", s.stead)
 	packages := append(smallPackages(s.hello()), more...)
 	for _, p := range packages {
 		s.build(p)

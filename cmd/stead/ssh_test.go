@@ -2,6 +2,7 @@ package main
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -14,7 +15,12 @@ import (
 // Over ssh a host is the release that it is in a folder, but for what only a running
 // system tells, and it isn't written to: neither from near nor from far.
 func testSSH(r *real) {
-	d := hosttest.StartSSHD(r.t, "ChrootDirectory "+r.host)
+	d := hosttest.StartSSHDAside(r.t, "ChrootDirectory "+r.host)
+	command := func(fleet, address string) *exec.Cmd {
+		cmd := r.command(fleet, "lead", "snapshot", address, "acme", "--yes", "--json")
+		cmd.Env = append(cmd.Env, "PATH="+d.Path())
+		return cmd
+	}
 	before := fingerprint(r.t, r.host)
 	type answer struct {
 		Identity string
@@ -23,7 +29,7 @@ func testSSH(r *real) {
 		Traffic  struct{ Sent, Received int64 }
 	}
 	var near, far, again answer
-	r.answer(r.command("fleet-ssh", "lead", "snapshot", d.Address(), "acme", "--yes", "--json"), &near)
+	r.answer(command("fleet-ssh", d.Address()), &near)
 	want, got := r.settled("fleet"), r.settled("fleet-ssh")
 	if got != want {
 		r.t.Errorf("over ssh the lock is\n%s\nand from the folder\n%s", got, want)
@@ -34,11 +40,11 @@ func testSSH(r *real) {
 	wire := hosttest.StartWire(r.t, d.Port, 50*time.Millisecond)
 	d.Through(r.t, wire.Port)
 	begun := time.Now()
-	r.answer(r.command("fleet-far", "lead", "snapshot", "ssh://prod", "acme", "--yes", "--json"), &far)
+	r.answer(command("fleet-far", "ssh://prod"), &far)
 	first := time.Since(begun)
 	bytes := wire.Bytes.Load()
 	begun = time.Now()
-	r.answer(r.command("fleet-far", "lead", "snapshot", "ssh://prod", "acme", "--yes", "--json"), &again)
+	r.answer(command("fleet-far", "ssh://prod"), &again)
 	r.t.Logf("50 ms away each way, packages in the store: %.1f s and %d bytes over the wire (%+v), again %.1f s and %d bytes",
 		first.Seconds(), bytes, far.Traffic, time.Since(begun).Seconds(), wire.Bytes.Load()-bytes)
 	if far.Identity != near.Identity || again.Identity != near.Identity || again.New {

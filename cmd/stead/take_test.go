@@ -14,9 +14,10 @@ import (
 
 // TestTake lets less leave a host than may.
 func TestTake(t *testing.T) {
+	t.Parallel()
 	s := newSmall(t, nil)
 	s.exact = s.path("exact")
-	s.must(exec.Command("go", "build", "-trimpath", "-o", s.exact, "../../testdata/exact"))
+	program(t, "exact", s.exact)
 	for path, content := range map[string]string{
 		"opt/acme/lib/libacme.so.1": "a library", "usr/local/include/acme.h": "a header", "etc/ld.so.conf.d/acme.conf": "/opt/acme/lib\n",
 		"usr/local/bin/acme": "a program", "etc/acme/site.conf": "a setting", "opt/acme/data.bin": "data",

@@ -120,16 +120,16 @@ func (u *somebody) owner(name string) uint32 {
 
 // TestUsers is a developer who is nobody special: with subordinate ids, and with none.
 func TestUsers(t *testing.T) {
+	t.Parallel()
 	s := newSmall(t, nil)
 	s.oddOwners()
 	s.must(s.command("reference", "reference-store", "snapshot", s.host, "acme", "--yes"))
-	program := s.path("static")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", program, ".")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	s.must(cmd)
+	static := s.path("static")
+	program(t, "stead-static", static)
 	for name, subordinate := range map[string]bool{"subordinate ids": true, "a single id": false} {
 		s.in(t, name, func(s *small) {
-			u := s.somebody(program, subordinate)
+			s.t.Parallel()
+			u := s.somebody(static, subordinate)
 			u.pull()
 			u.fsck()
 			u.sessions()

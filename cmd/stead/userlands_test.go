@@ -12,6 +12,7 @@ import (
 // Userlands of three Debian releases, and one that is a single program without bash,
 // sudo or /etc/passwd, can be entered; nothing is installed in them for that.
 func TestUserlands(t *testing.T) {
+	t.Parallel()
 	r := realHost(t)
 	made := strings.TrimSpace(r.must(exec.Command("../../testdata/hosts/cached", "userlands")))
 	for target, root := range map[string]string{"bullseye": r.host, "bookworm": filepath.Join(made, "bookworm"),

@@ -27,6 +27,19 @@ const sshdPath = "/usr/sbin/sshd"
 // ssh first in PATH then knows it, as prod too, and nothing of whoever runs the test.
 func StartSSHD(t testing.TB, config ...string) *SSHD {
 	t.Helper()
+	s := StartSSHDAside(t, config...)
+	switch t := t.(type) {
+	case *testing.T:
+		t.Setenv("PATH", s.Path())
+	case *testing.B:
+		t.Setenv("PATH", s.Path())
+	}
+	return s
+}
+
+// StartSSHDAside is StartSSHD for tests that run at once: PATH stays as it is.
+func StartSSHDAside(t testing.TB, config ...string) *SSHD {
+	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("sshd needs root to let root in")
 	}
@@ -88,16 +101,10 @@ func (s *SSHD) Through(t testing.TB, port string) {
 	if err := os.Chmod(s.path("bin/ssh"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if !strings.HasPrefix(os.Getenv("PATH"), s.path("bin")) {
-		path := s.path("bin") + ":" + os.Getenv("PATH")
-		switch t := t.(type) {
-		case *testing.T:
-			t.Setenv("PATH", path)
-		case *testing.B:
-			t.Setenv("PATH", path)
-		}
-	}
 }
+
+// Path is what PATH has to be for its ssh to be the first.
+func (s *SSHD) Path() string { return s.path("bin") + ":" + os.Getenv("PATH") }
 
 func (s *SSHD) path(name string) string { return filepath.Join(s.Dir, name) }
 
