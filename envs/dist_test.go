@@ -58,6 +58,7 @@ func noEvidence([]Artifact) ([]Evidence, error) { return nil, nil }
 
 func TestCollectNothing(t *testing.T) {
 	files := map[string]string{"build/app": "1", "b/app": "2", "build/artifacts.json": "3", "empty/": "",
+		"tells/provenance.intoto.json": "4", "folder/env.cdx.json/app": "5",
 		"out@": "/etc/passwd", "up@": "../../..", "via/passwd@": "../out"}
 	for pattern, want := range map[string]string{
 		"build/*.so":        "matches no file that the build left",
@@ -69,6 +70,8 @@ func TestCollectNothing(t *testing.T) {
 		".":                 "is no path below the project",
 		"[":                 "is no path below the project",
 		"build/*.json":      "brings a file by the name of artifacts.json",
+		"tells/*":           "brings a file by the name of provenance.intoto.json, which stead writes itself",
+		"folder/**":         "brings a file by the name of env.cdx.json, which stead writes itself",
 		"out":               "out: ",
 		"via/passwd":        "via/passwd: ",
 		"up/etc/passwd":     "up",
