@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/rand"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -17,12 +18,14 @@ import (
 type ci struct {
 	*real
 	root, bundle string
+	name         string // runc's, which are the machine's
 }
 
 // newCI makes a container of a root filesystem, with stead in it.
 func newCI(r *real, from string) *ci {
 	r.t.Helper()
-	c := &ci{real: r, root: r.path("ci"), bundle: r.path("bundle")}
+	c := &ci{real: r, root: r.path("ci"), bundle: r.path("bundle"),
+		name: "stead-ci-" + strings.ToLower(rand.Text()[:10])}
 	r.must(exec.Command("cp", "-a", from, c.root))
 	program(r.t, "stead-static", filepath.Join(c.root, "usr", "bin", "stead"))
 	for _, dir := range []string{c.bundle, filepath.Join(c.root, "src", "app")} {
@@ -85,7 +88,7 @@ func (c *ci) command(args ...string) (stdout, stderr string, code int) {
 		c.t.Fatal(err)
 	}
 
-	return result(exec.CommandContext(c.t.Context(), "runc", "--root", c.path("runc"), "run", "--bundle", c.bundle, filepath.Base(c.dir)+"-ci"))
+	return result(exec.CommandContext(c.t.Context(), "runc", "--root", c.path("runc"), "run", "--bundle", c.bundle, c.name))
 }
 
 // In a CI container, which allows neither mounts nor user namespaces, run and build

@@ -261,7 +261,7 @@ func (c *ci) addGit() {
 func testRecipes(t *testing.T, c *ci) {
 	inner := *c.real
 	inner.t = t
-	c = &ci{&inner, c.root, c.bundle}
+	c = &ci{&inner, c.root, c.bundle, c.name}
 	c.addGit()
 	for _, name := range []string{"dist", "made", "stead.lock"} {
 		if err := os.RemoveAll(filepath.Join(c.root, "src", "app", name)); err != nil {
