@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +31,7 @@ type installer struct {
 	names  []string // of the package files, in the order in which they came
 	newest int64    // of all files in packages, in seconds
 	log    *dpkgLog
+	told   []string // what the engine says of its sessions, which is the same of each
 }
 
 // What is mounted while packages are installed.
@@ -161,6 +163,10 @@ func (in *installer) run(ctx context.Context, whole bool, input io.Reader, out i
 	}
 	res, err := in.engine.Run(ctx, spec, runtime.Stdio{In: input, Out: out, Err: out})
 	for _, note := range res.Notes {
+		if slices.Contains(in.told, note) {
+			continue
+		}
+		in.told = append(in.told, note)
 		in.cfg.Progress.Note("installing", note)
 	}
 	if err != nil {

@@ -170,7 +170,7 @@ func (c *toolChooser) wishes(ctx context.Context, root *Root, l *lock.Lock, base
 
 // shipping tells which packages bring paths.
 func (c *toolChooser) shipping(ctx context.Context, root *Root, l *lock.Lock, base tools.Base, opts ToolsOptions, paths []string) (map[string][]string, error) {
-	c.cfg.Progress.Report(snapshot.Event{Stage: "looking for", Item: paths[0]})
+	c.cfg.Progress.Report(snapshot.Event{Stage: "searching", Item: paths[0]})
 	found, err := shippingFor(ctx, c.cfg, opts, root, l, base, paths)
 	if err != nil {
 		return nil, err

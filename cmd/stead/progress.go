@@ -135,7 +135,10 @@ func (m *meter) endStage(now time.Time) {
 	m.clear()
 	took := now.Sub(m.begun)
 	if m.mode == progressLines && m.last.Stage != "" && took >= quick {
-		done := strings.TrimSpace(count(m.last.Done, 0, m.last.Unit) + fmt.Sprintf(" in %.1f s", took.Seconds()))
+		done := fmt.Sprintf("%.1f s", took.Seconds())
+		if n := count(m.last.Done, 0, m.last.Unit); n != "" {
+			done = n + " in " + done
+		}
 		m.write(m.last.Stage + ": " + done + "\n")
 	}
 }

@@ -43,9 +43,11 @@ func TestMeterLines(t *testing.T) {
 	m.event(snapshot.Event{Stage: "unpacking", Done: 4, Total: 9, Unit: "packages"})
 	m.event(snapshot.Event{Stage: "unpacking", Done: 9, Total: 9, Unit: "packages"})
 	m.event(snapshot.Event{Stage: "linking"})
+	m.begun = m.begun.Add(-2 * time.Second)
 	m.close()
 	lines := strings.Split(out.String(), "\n")
-	if len(lines) != 3 || !strings.HasPrefix(lines[0], "unpacking 4 of 9 packages, ") || !strings.HasPrefix(lines[1], "unpacking: 9 packages in 2") {
+	if len(lines) != 4 || !strings.HasPrefix(lines[0], "unpacking 4 of 9 packages, ") || !strings.HasPrefix(lines[1], "unpacking: 9 packages in 2") ||
+		!strings.HasPrefix(lines[2], "linking: 2") {
 		t.Errorf("got %q", lines)
 	}
 }
