@@ -69,7 +69,8 @@ func controlRelations(control []byte) (a about, err error) {
 	}
 	get := func(name string) string { return strings.Join(fields[name], ", ") }
 	a.Relations = tools.Relations{MultiArch: get("Multi-Arch"), PreDepends: get("Pre-Depends"), Depends: get("Depends"),
-		Conflicts: get("Conflicts"), Breaks: get("Breaks"), Replaces: get("Replaces"), Provides: get("Provides")}
+		Conflicts: get("Conflicts"), Breaks: get("Breaks"), Replaces: get("Replaces"), Provides: get("Provides"),
+		Recommends: get("Recommends")}
 	a.source, _, _ = strings.Cut(get("Source"), " ")
 	return a, nil
 }
@@ -108,7 +109,7 @@ func offersFor(ctx context.Context, cfg Config, opts ToolsOptions, base *Root, l
 	for _, o := range found.Packages {
 		all.Candidates = append(all.Candidates, tools.Candidate{Package: o.Package, Source: o.Source, Rank: o.Rank, NotAutomatic: o.NotAutomatic,
 			Relations: tools.Relations{MultiArch: o.MultiArch, PreDepends: o.PreDepends, Depends: o.Depends,
-				Conflicts: o.Conflicts, Breaks: o.Breaks, Replaces: o.Replaces, Provides: o.Provides}})
+				Conflicts: o.Conflicts, Breaks: o.Breaks, Replaces: o.Replaces, Provides: o.Provides, Recommends: o.Recommends}})
 	}
 	return all, nil
 }
@@ -235,7 +236,7 @@ func (h *holdings) take(ctx context.Context, packages []lock.Package, archives [
 			continue
 		}
 		held := archive.Held{Offer: archive.Offer{Package: p, Source: a.source, MultiArch: a.MultiArch, PreDepends: a.PreDepends,
-			Depends: a.Depends, Conflicts: a.Conflicts, Breaks: a.Breaks, Replaces: a.Replaces, Provides: a.Provides}}
+			Depends: a.Depends, Conflicts: a.Conflicts, Breaks: a.Breaks, Replaces: a.Replaces, Provides: a.Provides, Recommends: a.Recommends}}
 		if i := slices.IndexFunc(archives, func(a lock.Archive) bool { return a.Name == p.Archive }); i >= 0 {
 			held.From = archives[i]
 		}

@@ -65,6 +65,41 @@ func (c *toolChooser) solve(ctx context.Context, root *Root, texts []string) (*t
 		answer, err := tools.Solve(ctx, base, nil, wishes)
 		return answer, nil, err
 	}
+	s := &solving{c, root, l, base, opts}
+	answer, archives, err := s.among(ctx, wishes, names)
+	if err != nil {
+		return nil, nil, err
+	}
+	return s.recommended(ctx, answer, archives, wishes, names)
+}
+
+// solving is what the search for one release's tools goes by.
+type solving struct {
+	*toolChooser
+	root *Root
+	lock *lock.Lock
+	base tools.Base
+	opts ToolsOptions
+}
+
+// recommended adds what is recommended by the packages that were asked for, as far as it
+// fits.
+func (s *solving) recommended(ctx context.Context, answer *tools.Answer, archives []lock.Archive, wishes []tools.Wish, names []string) (*tools.Answer, []lock.Archive, error) {
+	more := answer.Recommended(s.base)
+	if len(more) == 0 {
+		return answer, archives, nil
+	}
+	names = slices.Clone(names)
+	for _, w := range more {
+		names = append(names, w.AnyOf...)
+	}
+	return s.among(ctx, slices.Concat(wishes, more), names)
+}
+
+// among solves with what archives have of those names. What was chosen before stays as far
+// as it still fits.
+func (s *solving) among(ctx context.Context, wishes []tools.Wish, names []string) (*tools.Answer, []lock.Archive, error) {
+	c, root, l, base, opts := s.toolChooser, s.root, s.lock, s.base, s.opts
 	offers, err := offersFor(ctx, c.cfg, opts, root, l, base, names)
 	if err != nil {
 		return nil, nil, err

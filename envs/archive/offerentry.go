@@ -181,7 +181,7 @@ func (o *offering) packages() []Offer {
 		out = append(out, Offer{Package: k, Rank: int(e.rank), NotAutomatic: asked, Source: e.get(fieldSource),
 			MultiArch: e.get(fieldMultiArch), PreDepends: e.get(fieldPreDepends), Depends: e.get(fieldDepends),
 			Conflicts: e.get(fieldConflicts), Breaks: e.get(fieldBreaks), Replaces: e.get(fieldReplaces),
-			Provides: e.get(fieldProvides)})
+			Provides: e.get(fieldProvides), Recommends: e.get(fieldRecommends)})
 	}
 	slices.SortStableFunc(out, func(a, b Offer) int {
 		if c := strings.Compare(a.Name, b.Name); c != 0 {

@@ -27,6 +27,7 @@ type Offer struct {
 	Breaks       string
 	Replaces     string
 	Provides     string
+	Recommends   string
 	Source       string // name of the source package, where it differs
 	Rank         int    // orders where the same version comes from, the best first
 	NotAutomatic bool   // its archive offers it to those who ask for it alone, as backports do
@@ -332,6 +333,7 @@ func (h Held) fields() (f [allFields]string) {
 	f[fieldName], f[fieldVersion], f[fieldArch] = h.Name, h.Version, h.Architecture
 	f[fieldSum], f[fieldPath], f[fieldSource] = strings.ToLower(h.SHA256), h.Path, h.Source
 	f[fieldMultiArch], f[fieldPreDepends], f[fieldDepends] = h.MultiArch, h.PreDepends, h.Depends
-	f[fieldConflicts], f[fieldBreaks], f[fieldReplaces], f[fieldProvides] = h.Conflicts, h.Breaks, h.Replaces, h.Provides
+	f[fieldConflicts], f[fieldBreaks], f[fieldReplaces] = h.Conflicts, h.Breaks, h.Replaces
+	f[fieldProvides], f[fieldRecommends] = h.Provides, h.Recommends
 	return f
 }

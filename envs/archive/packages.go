@@ -36,11 +36,12 @@ const (
 	fieldBreaks
 	fieldReplaces
 	fieldProvides
+	fieldRecommends
 	allFields
 )
 
 var fieldNames = [allFields]string{"Package", "Version", "Architecture", "SHA256", "Filename", "Size", "Source",
-	"Multi-Arch", "Pre-Depends", "Depends", "Conflicts", "Breaks", "Replaces", "Provides"}
+	"Multi-Arch", "Pre-Depends", "Depends", "Conflicts", "Breaks", "Replaces", "Provides", "Recommends"}
 
 // record collects the fields of one stanza; its buffers are used again.
 type record struct {

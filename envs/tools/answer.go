@@ -87,9 +87,14 @@ func (p *problem) answer(chosen []*pkg) *Answer {
 		by := n.base
 		if g.Base = by != nil || n.wish.There; !g.Base {
 			by = granting(n, in)
-			if wish[by] == "" {
+			if n.wish.By != "" {
+				needed[by] = append(needed[by], n.wish.By)
+			} else if wish[by] == "" {
 				wish[by] = n.wish.Text
 			}
+		}
+		if n.wish.By != "" {
+			continue
 		}
 		if by != nil {
 			g.Name, g.Version, g.Architecture = by.name, by.version, by.arch

@@ -22,7 +22,7 @@ func parsePackage(t testing.TB, line string) (c Candidate, state string) {
 	c.Package = lock.Package{Name: c.Name, Architecture: c.Architecture, Version: version}
 	fields := map[string]*string{
 		"Multi-Arch": &c.MultiArch, "Pre-Depends": &c.PreDepends, "Depends": &c.Depends, "Conflicts": &c.Conflicts,
-		"Breaks": &c.Breaks, "Replaces": &c.Replaces, "Provides": &c.Provides, "State": &state, "Archive": &c.Archive, "Source": &c.Source,
+		"Breaks": &c.Breaks, "Replaces": &c.Replaces, "Provides": &c.Provides, "Recommends": &c.Recommends, "State": &state, "Archive": &c.Archive, "Source": &c.Source,
 	}
 	for _, part := range parts[1:] {
 		field, value, _ := strings.Cut(strings.TrimSpace(part), ": ")

@@ -3,6 +3,7 @@ package tools
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -13,9 +14,34 @@ import (
 // Solve chooses packages that grant all wishes and that the base has place for as it is.
 // What it chooses depends on what there is, not on the order in which that is given: what
 // the base has, then the first alternative, a real package before one that provides the
-// name, the newest version, as little as possible. Where nothing fits the error is an
-// *UnsolvableError.
+// name, the newest version, as little as possible. What is recommended and doesn't fit is
+// left out; where what was asked for doesn't, the error is an *UnsolvableError.
 func Solve(ctx context.Context, base Base, candidates []Candidate, wishes []Wish) (*Answer, error) {
+	answer, err := solve(ctx, base, candidates, wishes)
+	asked := slices.DeleteFunc(slices.Clone(wishes), func(w Wish) bool { return w.By != "" })
+	if !errors.As(err, new(*UnsolvableError)) || len(asked) == len(wishes) {
+		return answer, err
+	}
+	if answer, err = solve(ctx, base, candidates, asked); err != nil {
+		return nil, err
+	}
+	for _, w := range wishes {
+		if w.By == "" {
+			continue
+		}
+		with, err := solve(ctx, base, candidates, append(asked, w))
+		if errors.As(err, new(*UnsolvableError)) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		answer, asked = with, append(asked, w)
+	}
+	return answer, nil
+}
+
+func solve(ctx context.Context, base Base, candidates []Candidate, wishes []Wish) (*Answer, error) {
 	u, err := newUniverse(&base, candidates)
 	if err != nil {
 		return nil, err

@@ -15,6 +15,7 @@ type Relations struct {
 	Breaks     string
 	Replaces   string
 	Provides   string
+	Recommends string
 }
 
 // Installed is a package of the base.
@@ -54,6 +55,8 @@ type Wish struct {
 	AnyOf []string
 	// There says that the base grants it already, by a file that no package name tells of.
 	There bool
+	// By is the chosen package that recommends it, "" where the project asks for it.
+	By string
 }
 
 // Answer is what was chosen.
