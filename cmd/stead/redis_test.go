@@ -307,9 +307,7 @@ func (r *redis) same(target, dir, out, errs string, code int, owner uint32) {
 func testRedisDeveloper(r *redis) {
 	u := rootlesstest.NewUser(r.t, true)
 	path := func(name string) string { return filepath.Join(u.Home, name) }
-	build := exec.Command("go", "build", "-trimpath", "-o", path("stead"), ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	r.must(build)
+	program(r.t, "stead-static", path("stead"))
 	r.must(exec.Command("git", "clone", "-q", r.path("project"), path("app")))
 	r.must(exec.Command("cp", "-a", r.path("fleet"), path("fleet")))
 	r.must(exec.Command("chown", "-R", fmt.Sprintf("%d:%d", u.UID, u.GID), path("app"), path("fleet")))
@@ -322,9 +320,7 @@ func testRedisDeveloper(r *redis) {
 // testRedisInCI is a container without privileges and without a network, whose cache
 // has package files.
 func testRedisInCI(r *redis) {
-	inner := *r.real
-	inner.dir = r.t.TempDir() // its containers have the name of that
-	c := newCI(&inner, filepath.Join(r.userlands, "bookworm"))
+	c := newCI(r.real, filepath.Join(r.userlands, "bookworm"))
 	c.addGit()
 	r.must(exec.Command("git", "clone", "-q", r.path("project"), filepath.Join(c.root, "src/app")))
 	r.must(exec.Command("cp", "-a", r.path("fleet"), filepath.Join(c.root, "src/fleet")))
