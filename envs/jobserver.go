@@ -31,9 +31,13 @@ type jobs struct {
 // jobsPath is where a session has the fifo.
 const jobsPath = sessionDir + "/jobs"
 
+// maxTokens fit into a fifo of one page, the least there is: giving more would wait forever.
+const maxTokens = 4000
+
 // newJobs is for so many builds at once, each of which runs one job anyway. One alone
 // has all of them, and needs no server for it.
 func newJobs(s *store.Store, c Capacity) (*jobs, error) {
+	c.Jobs = min(c.Jobs, maxTokens)
 	j := &jobs{total: c.Jobs, share: max(c.Jobs/c.Builds, 1)}
 	if c.Builds == 1 {
 		return j, nil

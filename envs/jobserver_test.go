@@ -56,6 +56,11 @@ func TestJobsTell(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer shared.close()
+	many, err := newJobs(testStore(t), Capacity{Jobs: 1_000_000, Builds: 2}) // it doesn't wait for a reader
+	if err != nil || many.total != maxTokens {
+		t.Errorf("got %+v, %v", many, err)
+	}
+	defer many.close()
 	alone, err := newJobs(testStore(t), Capacity{Jobs: 6, Builds: 1})
 	if err != nil {
 		t.Fatal(err)

@@ -43,7 +43,8 @@ type ToolsLayer struct {
 // LayerName is the name in the store of a layer for the release with that identity.
 func LayerName(release digest.Digest, t *Tools) string {
 	h := sha256.New()
-	fmt.Fprintf(h, "layer1\n%s\n%s\n", release, t.Delta.SHA256)
+	// With the digest in it, no layer that is there stands for another that stead.lock claims.
+	fmt.Fprintf(h, "layer2\n%s\n%s\n%s\n", release, t.Delta.SHA256, t.Digest)
 	var packages []string
 	for _, p := range t.Packages {
 		packages = append(packages, p.SHA256)

@@ -41,6 +41,10 @@ func TestReadyTools(t *testing.T) {
 	if free, _, err := unused(filepath.Dir(added.Layer.Path)); err != nil || free {
 		t.Errorf("gc could have the layer: %v", err)
 	}
+	forged := *testTools().Tools()
+	if forged.Digest = "tree1:" + digest.FromString("forged").String(); LayerName(root.Identity, &forged) == layer {
+		t.Error("a layer stands for one of another digest")
+	}
 	added.Release()
 	if free, release, err := unused(filepath.Dir(added.Layer.Path)); err != nil || !free {
 		t.Errorf("gc can't have the layer: %v", err)
