@@ -21,10 +21,13 @@ const (
 	noopMake    = "make alone in one of them, nothing to do"
 )
 
-// redis is what is built: some hundred files of C.
-var redis = struct{ suite, settings, command, clean string }{"bookworm",
-	"targets = [\"server\"]\n[build]\ncommand = [\"sh\", \"-c\", \"%s\"]\nartifacts = [\"src/redis-server\"]\n",
-	"make -j2 MALLOC=libc OPTIMIZATION=-O1", "make distclean"}
+// redis is what is built: some hundred files of C, as its own Makefile wants them. The
+// number of jobs is the command's own, so that it is the same both ways.
+const (
+	redisSuite = "bookworm"
+	redisBuild = "make -j2 MALLOC=libc"
+	redisClean = "make distclean"
+)
 
 // builds compares builds in an env with the same in a chroot, and measures builds that
 // find nothing to do.
@@ -56,7 +59,7 @@ func (b *bench) cpu(ctx context.Context, dir string, words ...string) (time.Dura
 // overhead measures pairs of builds in turn, each from nothing. The chroot is a copy of
 // the root with the project at the same place, on the same file system.
 func (b *bench) overhead(ctx context.Context, pairs int) error {
-	out, err := exec.CommandContext(ctx, "testdata/hosts/source", "redis", redis.suite).Output()
+	out, err := exec.CommandContext(ctx, "testdata/hosts/source", "redis", redisSuite).Output()
 	if err != nil {
 		return fmt.Errorf("fetching sources: %w", err)
 	}
@@ -69,7 +72,8 @@ func (b *bench) overhead(ctx context.Context, pairs int) error {
 			return err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(project, "stead.toml"), fmt.Appendf(nil, redis.settings, redis.command), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(project, "stead.toml"), fmt.Appendf(nil,
+		"targets = [\"server\"]\n[build]\ncommand = %s\nartifacts = [\"src/redis-server\"]\n", wordList(redisBuild)), 0o644); err != nil {
 		return err
 	}
 	if err := b.command(ctx, b.dir, "cp", "-a", project, inside); err != nil {
@@ -86,8 +90,8 @@ func (b *bench) overhead(ctx context.Context, pairs int) error {
 		name         string
 		clean, build []string
 	}{
-		{buildEnv, []string{b.stead, "build", "--", "sh", "-c", redis.clean}, []string{b.stead, "build"}},
-		{buildChroot, b.inChroot(root, project, redis.clean), b.inChroot(root, project, redis.command)},
+		{buildEnv, append([]string{b.stead, "build", "--"}, strings.Fields(redisClean)...), []string{b.stead, "build"}},
+		{buildChroot, b.inChroot(root, project, redisClean), b.inChroot(root, project, redisBuild)},
 	}
 	for i := range pairs {
 		fmt.Fprintf(os.Stderr, "pair of builds %d of %d\n", i+1, pairs)
@@ -108,6 +112,11 @@ func (b *bench) overhead(ctx context.Context, pairs int) error {
 		}
 	}
 	return nil
+}
+
+// wordList is a command as stead.toml has it.
+func wordList(command string) string {
+	return `["` + strings.Join(strings.Fields(command), `", "`) + `"]`
 }
 
 // cpuTime ends the names of what is measured in processor time.
