@@ -67,6 +67,10 @@ func (p *Project) Choose(f *Fleet, refs []Ref, locked bool) ([]Release, error) {
 	}
 	return releases, p.changeLock(func(l projectLock) projectLock {
 		for _, c := range fresh {
+			ref, err := ParseRef(c.Want)
+			if now, ok := l.find(ref.Target); err == nil && ok && now.Want == c.Want {
+				continue // another one was here first, and may have tools
+			}
 			l = l.with(c)
 		}
 		return l

@@ -22,6 +22,7 @@ type Project struct {
 	// Configured says that there is a stead.toml; without one Config is zero.
 	Configured bool
 
+	text   []byte // of stead.toml, as Config has it
 	parsed parsedLock
 }
 
@@ -112,6 +113,7 @@ func (p *Project) read() error {
 	if err != nil {
 		return err
 	}
+	p.text, p.Config = text, ProjectConfig{}
 	if err := decodeText(path, text, &p.Config); err != nil {
 		return err
 	}

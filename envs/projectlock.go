@@ -5,14 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 
 	"github.com/opencontainers/go-digest"
-	"golang.org/x/sys/unix"
 
 	"github.com/stead-env/stead/envs/lock"
 )
@@ -309,17 +307,11 @@ func (l projectLock) without(leaves func(target string) bool) projectLock {
 // changeLock changes stead.lock while no other process does. What says the same
 // afterwards isn't written.
 func (p *Project) changeLock(change func(projectLock) projectLock) error {
-	d, err := os.Open(p.Dir)
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", ProjectLockFile, err)
-	}
-	defer d.Close()
-	for err = unix.EINTR; err == unix.EINTR; {
-		err = unix.Flock(int(d.Fd()), unix.LOCK_EX)
-	}
-	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) && !errors.Is(err, unix.ENOLCK) {
-		return fmt.Errorf("writing %s: %w", ProjectLockFile, err)
-	}
+	return p.exclusive(func() error { return p.writeLock(change) })
+}
+
+// writeLock is changeLock for who is exclusive.
+func (p *Project) writeLock(change func(projectLock) projectLock) error {
 	l, err := p.readLock()
 	if err != nil {
 		return err

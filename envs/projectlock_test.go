@@ -10,8 +10,10 @@ import (
 	"time"
 
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/stead-env/stead/envs/lock"
+	"github.com/stead-env/stead/envs/store"
 )
 
 // testTools are tools as an update chooses them: gcc needs gcc-10, which needs libc6-dev.
@@ -252,6 +254,69 @@ func TestWishes(t *testing.T) {
 		w, err := parseWish(text)
 		if got := strings.Join(w.places("amd64"), " "); err != nil || got != want {
 			t.Errorf("%s: got %s %v", text, got, err)
+		}
+	}
+}
+
+// Of two that change the tools at once neither loses what the other one wrote, whether or
+// not they have the same store.
+func TestTwoWriters(t *testing.T) {
+	p, f := toolsProject(t, "targets = []\n")
+	same := testStore(t)
+	for name, stores := range map[string][2]*store.Store{"one store": {same, same}, "two stores": {testStore(t), testStore(t)}} {
+		var g errgroup.Group
+		for i, wish := range []string{"gcc", "make"} {
+			other, err := OpenProject(p.Dir) // before any of them writes
+			if err != nil {
+				t.Fatal(err)
+			}
+			g.Go(func() error {
+				_, err := other.ChangeTools(t.Context(), Config{Fleet: f, Store: stores[i]}, "",
+					func(list []string) ([]string, error) { return WithWishes(list, []string{wish}) }, UpdateOptions{})
+				return err
+			})
+		}
+		if err := g.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		now, err := OpenProject(p.Dir)
+		if err != nil || !sameWishes(now.Config.Tools, []string{"gcc", "make"}) {
+			t.Errorf("%s: there is %q %v", name, now.Config.Tools, err)
+		}
+		if err := now.writeTools("", []string{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// What was chosen for other wishes on the way in isn't written over it.
+	if err := p.writeTools("", []string{"cmake"}); err != nil {
+		t.Fatal(err)
+	}
+	if now := p.nowFor("acme"); !sameWishes(now, []string{"cmake"}) {
+		t.Errorf("stead.toml asks for %q", now)
+	}
+	// A target that is chosen on the way in keeps tools that came meanwhile.
+	p, f = toolsProject(t, "targets = [\"acme\"]\n"+wishesOfAll)
+	for range 4 {
+		before, err := os.ReadFile(filepath.Join(p.Dir, ProjectLockFile))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(filepath.Join(p.Dir, ProjectLockFile)); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error)
+		err = p.exclusive(func() error {
+			go func() {
+				_, err := choose(t, p, f, false)
+				done <- err
+			}()
+			return writeFile(filepath.Join(p.Dir, ProjectLockFile), before, 0o644)
+		})
+		if err := errors.Join(err, <-done); err != nil {
+			t.Fatal(err)
+		}
+		if after, err := os.ReadFile(filepath.Join(p.Dir, ProjectLockFile)); err != nil || string(after) != string(before) {
+			t.Errorf("%v: stead.lock became\n%s", err, after)
 		}
 	}
 }

@@ -2,8 +2,6 @@ package envs
 
 import (
 	"cmp"
-	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -197,53 +195,6 @@ func (t *ChosenTools) chains(to ChosenTool) []Chain {
 		}
 	}
 	return chains
-}
-
-// ChangeTools changes what stead.toml asks for, for one target or, where that is "", for
-// the project: change gets the list and gives another. First that is solved for, for all
-// targets that it touches; where one has no solution nothing changes.
-func (p *Project) ChangeTools(ctx context.Context, cfg Config, target string, change func([]string) ([]string, error), opts UpdateOptions) ([]Updated, error) {
-	listed, err := p.Wanted(nil)
-	if err != nil {
-		return nil, err
-	}
-	if target != "" && !slices.ContainsFunc(listed, func(r Ref) bool { return r.Target == target }) {
-		return nil, &UnknownError{Kind: "target", Name: target, Of: ProjectFile, Known: p.Config.Targets}
-	}
-	old := p.Config.Tools
-	if target != "" {
-		_, old, _ = p.Config.For(target)
-	}
-	wishes, err := change(slices.Clone(old))
-	if err != nil {
-		return nil, err
-	}
-	next := &Project{Dir: p.Dir, Config: p.Config.withTools(target, wishes), Configured: true}
-	if err := p.canEdit(target, wishes); err != nil {
-		return nil, err
-	}
-	refs := slices.DeleteFunc(listed, func(r Ref) bool {
-		_, before, _ := p.Config.For(r.Target)
-		_, after, _ := next.Config.For(r.Target)
-		return slices.Equal(before, after)
-	})
-	done, choices, err := next.choices(ctx, cfg, refs, opts)
-	for _, u := range done {
-		err = errors.Join(err, u.err)
-	}
-	if err != nil {
-		return nil, err
-	}
-	if err := p.writeTools(target, wishes); err != nil {
-		return nil, err
-	}
-	p.Config = next.Config
-	return done, p.changeLock(func(l projectLock) projectLock {
-		for _, c := range choices {
-			l = l.with(*c)
-		}
-		return l
-	})
 }
 
 // withTools is the configuration with other tools.

@@ -73,7 +73,7 @@ func (p *Project) ReadyTools(ctx context.Context, cfg Config, root *Root, opts T
 		err = p.rememberTools(cfg, root, chosen)
 	} else {
 		err = p.changeLock(func(l projectLock) projectLock {
-			if now, ok := l.find(root.Release.Target); ok && now.Lock == c.Lock {
+			if now, ok := l.find(root.Release.Target); ok && now.Lock == c.Lock && sameWishes(p.nowFor(root.Release.Target), wishes) {
 				now.Tools = chosen
 				return l.with(now)
 			}

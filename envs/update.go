@@ -52,39 +52,55 @@ const updatesAtOnce = 2
 // are none. What stead.toml doesn't list any more leaves. A target that there is no
 // answer for keeps what it had, whatever comes of the others; the error joins what was
 // in the way, which is told of each, too.
-func (p *Project) Update(ctx context.Context, cfg Config, refs []Ref, opts UpdateOptions) ([]Updated, error) {
+func (p *Project) Update(ctx context.Context, cfg Config, refs []Ref, opts UpdateOptions) (done []Updated, err error) {
+	err = p.alone(ctx, cfg, func() (again bool, err error) {
+		done, again, err = p.update(ctx, cfg, refs, opts)
+		return again, err
+	})
+	return done, err
+}
+
+func (p *Project) update(ctx context.Context, cfg Config, refs []Ref, opts UpdateOptions) (done []Updated, again bool, err error) {
 	listed, err := p.Wanted(nil)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if len(refs) == 0 {
 		refs = listed
 	}
 	for _, ref := range refs {
 		if !slices.Contains(listed, ref) {
-			return nil, &UnknownError{Kind: "target", Name: ref.String(), Of: ProjectFile, Known: p.Config.Targets}
+			return nil, false, &UnknownError{Kind: "target", Name: ref.String(), Of: ProjectFile, Known: p.Config.Targets}
 		}
 	}
 	done, next, err := p.choices(ctx, cfg, refs, opts)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
-	err = p.changeLock(func(l projectLock) projectLock {
-		l = l.without(func(target string) bool {
-			return !slices.ContainsFunc(listed, func(r Ref) bool { return r.Target == target })
-		})
-		for _, c := range next {
-			if c != nil {
-				l = l.with(*c)
-			}
+	err = p.exclusive(func() error {
+		if again = p.moved(); again {
+			return nil
 		}
-		return l
+		return p.writeLock(func(l projectLock) projectLock {
+			l = l.without(func(target string) bool {
+				return !slices.ContainsFunc(listed, func(r Ref) bool { return r.Target == target })
+			})
+			for _, c := range next {
+				if c != nil {
+					l = l.with(*c)
+				}
+			}
+			return l
+		})
 	})
+	if again && err == nil {
+		return nil, true, nil
+	}
 	errs := []error{err}
 	for _, u := range done {
 		errs = append(errs, u.err)
 	}
-	return done, errors.Join(errs...)
+	return done, again, errors.Join(errs...)
 }
 
 // choices chooses for each of refs what stead.lock is to have; nil where nothing could
