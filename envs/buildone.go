@@ -92,6 +92,12 @@ func (r *builder) plan() error {
 		return &NothingToBuildError{r.release.Target, r.project.Dir}
 	}
 	r.build = build
+	if err := checkPatterns(r.release.Target, build.Artifacts); err != nil {
+		return err
+	}
+	if err := checkDist(r.project.Dir, r.release.Target); err != nil {
+		return err
+	}
 	return CheckRuns(r.release)
 }
 
@@ -153,7 +159,8 @@ func (r *builder) collect(ctx context.Context) (Artifacts, error) {
 		return list, fmt.Errorf("building for %s: %w", target, err)
 	}
 	defer dir.Close()
-	found, err := collect(ctx, dir, target, r.build.Artifacts)
+	note := func(text string) { r.cfg.Progress.Note("building", fmt.Sprintf("%s: %s", r.release, text)) }
+	found, err := collect(ctx, dir, target, r.build.Artifacts, note)
 	var missing *ArtifactError
 	if len(r.opts.Command) > 0 && errors.As(err, &missing) && missing.Missing {
 		r.cfg.Progress.Note("building", fmt.Sprintf("%s: pattern %q matches no file: dist/%s stays as it was",
@@ -163,7 +170,7 @@ func (r *builder) collect(ctx context.Context) (Artifacts, error) {
 	if err != nil {
 		return list, err
 	}
-	return bring(ctx, dir, r.project.Dir, list, found, r.facts.tell(r.root, r.tools.Tools, r.tools.Layer))
+	return bring(ctx, dir, r.project.Dir, list, found, r.facts.tell(r.root, r.tools.Tools, r.tools.Layer), note)
 }
 
 // buildSettings are what commands of a build have of the project's [env]: what is

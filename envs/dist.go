@@ -17,8 +17,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/bmatcuk/doublestar/v4"
 	"github.com/opencontainers/go-digest"
+	"golang.org/x/sys/unix"
 )
 
 // Artifact is a file that a build produced.
@@ -28,6 +28,9 @@ type Artifact struct {
 	Size   int64  `json:"size"`   // bytes
 	SHA256 string `json:"sha256"`
 	Mode   string `json:"mode"` // octal
+
+	// What the build gave it, where Mode has less: see special.
+	BuiltMode string `json:"builtMode,omitempty"`
 }
 
 // Artifacts is artifacts.json: what a build brought, and what it was built for.
@@ -47,131 +50,78 @@ const artifactsFile = "artifacts.json"
 // ownFiles are the names in dist/TARGET that no artifact can have.
 var ownFiles = []string{artifactsFile, statementFile, predicateFile, contentsFile}
 
-// ArtifactError says that a pattern of stead.toml brings nothing, or nothing that
-// may be taken.
-type ArtifactError struct {
-	Target, Pattern, Reason string
-	Missing                 bool // it names no file
+// DistError says that dist, or a target's folder in it, can't take artifacts.
+type DistError struct{ Path, Reason string }
+
+func (e *DistError) Error() string {
+	return fmt.Sprintf("artifacts go to %s, which %s", e.Path, e.Reason)
 }
 
-func (e *ArtifactError) Error() string {
-	return fmt.Sprintf("collecting artifacts for %s: pattern %q %s", e.Target, e.Pattern, e.Reason)
+// Hint says how to go on.
+func (e *DistError) Hint() string {
+	return "move it away: stead makes a folder there"
 }
 
-// collect finds the files that the patterns name in a view: destination below
-// dist/TARGET to path in the view. A pattern's folders before its first wildcard
-// are left out of the destination.
-func collect(ctx context.Context, view *os.Root, target string, patterns []string) (map[string]string, error) {
-	found := map[string]string{}
-	for _, pattern := range patterns {
-		bad := func(reason string) error { return &ArtifactError{Target: target, Pattern: pattern, Reason: reason} }
-		clean := path.Clean(pattern)
-		if !filepath.IsLocal(clean) || clean == "." || !doublestar.ValidatePattern(clean) {
-			return nil, bad("is no path below the project")
-		}
-		base, _ := doublestar.SplitPattern(clean)
-		matched := 0
-		add := func(dest, source string) error {
-			if first, _, _ := strings.Cut(dest, "/"); slices.Contains(ownFiles, first) {
-				return bad("brings a file by the name of " + first + ", which stead writes itself")
-			}
-			if other, ok := found[dest]; ok && other != source {
-				return bad(fmt.Sprintf("brings %s to where %s goes too", source, other))
-			}
-			found[dest] = source
-			matched++
-			return nil
-		}
-		err := match(ctx, view, clean, base, add)
-		if err != nil {
-			return nil, err
-		}
-		if matched == 0 {
-			return nil, &ArtifactError{target, pattern, "matches no file that the build left", true}
-		}
+// checkDist looks whether a project can take a target's artifacts.
+func checkDist(projectDir, target string) error {
+	project, err := os.OpenRoot(projectDir)
+	if err != nil {
+		return fmt.Errorf("building for %s: %w", target, err)
 	}
-	return found, nil
-}
-
-// match calls add for the regular files, and links to such, that a pattern names
-// below base; a folder that it names stands for all that is in it. os.Root lets no
-// link lead out of the view.
-func match(ctx context.Context, view *os.Root, pattern, base string, add func(dest, source string) error) error {
-	err := fs.WalkDir(view.FS(), base, func(p string, d fs.DirEntry, err error) error {
-		if err == nil {
-			err = ctx.Err()
-		}
+	defer project.Close()
+	for _, name := range []string{"dist", path.Join("dist", target)} {
+		bad := func(reason string) error { return &DistError{filepath.Join(projectDir, name), reason} }
+		there, err := project.Lstat(name)
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		if err != nil {
-			return err
+			return fmt.Errorf("building for %s: looking at %s: %w", target, name, cause(err))
 		}
-		if p == ".git" {
-			return fs.SkipDir
-		}
-		if d.IsDir() || !matches(pattern, p) {
-			return nil
-		}
-		fi, err := view.Stat(p)
-		if err != nil {
-			return fmt.Errorf("collecting artifact %s: %w", p, cause(err))
-		}
-		if !fi.Mode().IsRegular() {
-			return nil
-		}
-		dest, err := filepath.Rel(base, p)
-		if err != nil {
-			return err
-		}
-		return add(dest, p)
-	})
-	return err
-}
-
-// matches reports whether a pattern names p or a folder around it.
-func matches(pattern, p string) bool {
-	for ; p != "."; p = path.Dir(p) {
-		if doublestar.MatchUnvalidated(pattern, p) {
-			return true
+		to, err := project.Stat(name)
+		switch linked := there.Mode()&fs.ModeSymlink != 0; {
+		case linked && name != "dist":
+			return bad("is a link, whose place the new folder would take") // nobody would find there what it leads to
+		case linked && absent(err):
+			return bad("is a link to where nothing is")
+		case err != nil:
+			return bad("is a link that leads out of the project")
+		case !to.IsDir():
+			return bad("is no folder")
 		}
 	}
-	return false
+	return nil
 }
 
 // bring copies artifacts out of a view to dist/TARGET of the project and takes the
-// place of what was there: the folder is whole, before and after. evidence makes the
-// files that tell of the build.
+// place of what was there: the folder is whole, before and after. What people put
+// there stays. evidence makes the files that tell of the build.
 func bring(ctx context.Context, view *os.Root, projectDir string, list Artifacts, found map[string]string,
-	evidence func([]Artifact) ([]Evidence, error)) (Artifacts, error) {
+	evidence func([]Artifact) ([]Evidence, error), note func(string)) (Artifacts, error) {
 	wrap := func(err error) error { return fmt.Errorf("bringing artifacts to dist/%s: %w", list.Target, err) }
+	if err := checkDist(projectDir, list.Target); err != nil {
+		return list, err // since the build began
+	}
 	project, err := os.OpenRoot(projectDir)
 	if err != nil {
 		return list, wrap(err)
 	}
 	defer project.Close()
-	owner := invoker()
-	dist := "dist"
-	if err := makeDir(project, dist, owner); err != nil {
+	d := newDist(project, list.Target)
+	if err := d.prepare(); err != nil {
 		return list, wrap(err)
 	}
-	next, old, final := path.Join(dist, "."+list.Target+".new"), path.Join(dist, "."+list.Target+".old"), path.Join(dist, list.Target)
-	for _, dir := range []string{next, old} {
-		if err := project.RemoveAll(dir); err != nil {
-			return list, wrap(err)
-		}
-	}
-	defer project.RemoveAll(next) //nolint:errcheck // gone where all went well
-	if err := errors.Join(project.Mkdir(next, 0o755), owner.take(project, next)); err != nil {
-		return list, wrap(err)
-	}
+	defer project.RemoveAll(d.next) //nolint:errcheck // gone where all went well
 	for _, dest := range slices.Sorted(maps.Keys(found)) {
 		if err := ctx.Err(); err != nil {
 			return list, err
 		}
-		a, err := bringOne(view, project, found[dest], path.Join(next, dest), owner)
+		a, err := bringOne(view, project, found[dest], path.Join(d.next, dest), d.owner)
 		if err != nil {
 			return list, wrap(fmt.Errorf("%s: %w", found[dest], cause(err)))
+		}
+		if a.BuiltMode != "" {
+			note(fmt.Sprintf("%s has mode %s in dist/%s, not %s: setuid, setgid and sticky bits are for whoever installs it", dest, a.Mode, list.Target, a.BuiltMode))
 		}
 		a.Path, a.Source = dest, found[dest]
 		list.Artifacts = append(list.Artifacts, a)
@@ -184,18 +134,15 @@ func bring(ctx context.Context, view *os.Root, projectDir string, list Artifacts
 		return list, wrap(err)
 	}
 	for _, e := range append(list.Evidence, Evidence{Path: artifactsFile, data: append(text, '\n')}) {
-		name := path.Join(next, e.Path)
-		if err := errors.Join(project.WriteFile(name, e.data, 0o644), owner.take(project, name)); err != nil {
+		name := path.Join(d.next, e.Path)
+		if err := errors.Join(project.WriteFile(name, e.data, 0o644), d.owner.take(project, name)); err != nil {
 			return list, wrap(err)
 		}
 	}
-	if err := project.Rename(final, old); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := d.swap(note); err != nil {
 		return list, wrap(err)
 	}
-	if err := project.Rename(next, final); err != nil {
-		return list, wrap(err)
-	}
-	return list, project.RemoveAll(old)
+	return list, nil
 }
 
 // makeDir makes a folder unless it is there.
@@ -216,7 +163,7 @@ func bringOne(view, project *os.Root, source, dest string, owner ids) (a Artifac
 			return a, err
 		}
 	}
-	in, err := view.Open(source)
+	in, err := view.OpenFile(source, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {
 		return a, err
 	}
@@ -233,7 +180,22 @@ func bringOne(view, project *os.Root, source, dest string, owner ids) (a Artifac
 	n, err := io.Copy(io.MultiWriter(out, h), in)
 	err = errors.Join(err, out.Chmod(fi.Mode().Perm()), out.Sync(), out.Close(), owner.take(project, dest),
 		project.Chtimes(dest, fi.ModTime(), fi.ModTime()))
-	return Artifact{Size: n, SHA256: hex.EncodeToString(h.Sum(nil)), Mode: fmt.Sprintf("%04o", fi.Mode().Perm())}, err
+	a = Artifact{Size: n, SHA256: hex.EncodeToString(h.Sum(nil)), Mode: fmt.Sprintf("%04o", fi.Mode().Perm())}
+	if bits := special(fi.Mode()); bits != 0 {
+		a.BuiltMode = fmt.Sprintf("%04o", bits|uint32(fi.Mode().Perm()))
+	}
+	return a, err
+}
+
+// special are the bits that stay behind: who builds as root would have a program in a
+// project that makes root of anybody.
+func special(mode fs.FileMode) (bits uint32) {
+	for flag, bit := range map[fs.FileMode]uint32{fs.ModeSetuid: 0o4000, fs.ModeSetgid: 0o2000, fs.ModeSticky: 0o1000} {
+		if mode&flag != 0 {
+			bits |= bit
+		}
+	}
+	return bits
 }
 
 // parents yields the folders of p below dist/.TARGET.new, outermost first.

@@ -3,9 +3,11 @@ package envs
 import (
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -19,7 +21,7 @@ func collectIn(t *testing.T, files map[string]string, patterns ...string) (map[s
 		t.Fatal(err)
 	}
 	defer root.Close()
-	return collect(t.Context(), root, "acme", patterns)
+	return collect(t.Context(), root, "acme", patterns, func(string) {})
 }
 
 func TestCollect(t *testing.T) {
@@ -56,10 +58,64 @@ func TestCollect(t *testing.T) {
 
 func noEvidence([]Artifact) ([]Evidence, error) { return nil, nil }
 
+func unsaid(string) {}
+
+// What a wildcard matches and nobody can take is told of and left out.
+func TestCollectLeavesOut(t *testing.T) {
+	dir := t.TempDir()
+	tree(t, dir, map[string]string{"zz/app": "1", "zz/m@": "/usr/bin/make", "zz/gone@": "nothing", "zz/folder@": ".", "zz/ok@": "app"})
+	if err := syscall.Mkfifo(filepath.Join(dir, "zz/pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	var notes []string
+	found, err := collect(t.Context(), root, "acme", []string{"zz/**"}, func(text string) { notes = append(notes, text) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, found, map[string]string{"app": "zz/app", "ok": "zz/ok"})
+	want := `pattern "zz/**" leaves out zz/folder, a link to ., which is a folder; zz/gone, a link to nothing, where nothing is; ` +
+		`zz/m, a link to /usr/bin/make, which leads out of the project; and 1 more`
+	if len(notes) != 1 || notes[0] != want {
+		t.Errorf("got %q, want %q", notes, want)
+	}
+	var artifact *ArtifactError
+	if _, err = collect(t.Context(), root, "acme", []string{"zz/pipe"}, unsaid); !errors.As(err, &artifact) || artifact.Hint() == "" ||
+		!strings.HasSuffix(artifact.Reason, "is a named pipe, not a regular file") {
+		t.Errorf("got %v", err)
+	}
+	if _, err = collect(t.Context(), root, "acme", []string{"zz/no*"}, unsaid); !errors.As(err, &artifact) || !strings.HasPrefix(artifact.Hint(), "stead enter --view acme") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestCollectNames(t *testing.T) {
+	files := map[string]string{"a/x/y": "1", "b/x": "2", "out/\xff": "3", "deep/\xfe/f": "4", "deep/g": "5"}
+	for _, test := range []struct {
+		patterns []string
+		want     string // the error
+	}{
+		{[]string{"a/x", "b/x"}, `pattern "a/x" brings a/x/y to dist/acme/x/y, where b/x is a file by pattern "b/x"`},
+		{[]string{"b/x", "a/x"}, `pattern "a/x" brings a/x/y to dist/acme/x/y, where b/x is a file by pattern "b/x"`},
+		{[]string{"out/*"}, `brings "out/\xff", whose name is not UTF-8`},
+		{[]string{"deep/**"}, `brings "deep/\xfe", whose name is not UTF-8`},
+		{[]string{"deep/*g"}, ""},
+		{[]string{"deep/**/g"}, ""},
+	} {
+		if _, err := collectIn(t, files, test.patterns...); test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%v: got %v, want %s", test.patterns, err, test.want)
+		}
+	}
+}
+
 func TestCollectNothing(t *testing.T) {
 	files := map[string]string{"build/app": "1", "b/app": "2", "build/artifacts.json": "3", "empty/": "",
 		"tells/provenance.intoto.json": "4", "folder/env.cdx.json/app": "5",
-		"out@": "/etc/passwd", "up@": "../../..", "via/passwd@": "../out"}
+		"out@": "/etc/passwd", "up@": "../../..", "via/passwd@": "../out", "gone@": "nowhere", "round@": "round", "folderlink@": "build"}
 	for pattern, want := range map[string]string{
 		"build/*.so":        "matches no file that the build left",
 		"nowhere/app":       "matches no file that the build left",
@@ -68,14 +124,22 @@ func TestCollectNothing(t *testing.T) {
 		"../app":            "is no path below the project",
 		"build/../../x":     "is no path below the project",
 		".":                 "is no path below the project",
-		"[":                 "is no path below the project",
+		"[a":                "is no pattern",
+		".git/HEAD":         "is in .git",
+		".git":              "is in .git",
+		"build/app/x":       "matches no file that the build left",
+		"build/app/*":       "matches no file that the build left",
 		"build/*.json":      "brings a file by the name of artifacts.json",
 		"tells/*":           "brings a file by the name of provenance.intoto.json, which stead writes itself",
 		"folder/**":         "brings a file by the name of env.cdx.json, which stead writes itself",
-		"out":               "out: ",
-		"via/passwd":        "via/passwd: ",
-		"up/etc/passwd":     "up",
-		"up/**":             "",
+		"out":               "is a link to /etc/passwd, which leads out of the project",
+		"via/passwd":        "is a link to ../out, which leads out of the project",
+		"via/*":             "matches no file that can be taken: via/passwd, a link to ../out, which leads out of the project",
+		"gone":              "is a link to nowhere, where nothing is",
+		"round":             "is a link to round, which leads to links without end",
+		"folderlink":        "is a link to build, which is a folder",
+		"up/etc/passwd":     "begins with up/etc, which leads out of the project",
+		"up/**":             "begins with up, which leads out of the project",
 		"{build,b}/app":     "",
 		"out/../../passwd*": "is no path below the project",
 	} {
@@ -91,7 +155,7 @@ func TestCollectNothing(t *testing.T) {
 	}
 	_, err := collectIn(t, files, "build/app", "b/app")
 	var artifact *ArtifactError
-	if !errors.As(err, &artifact) || artifact.Pattern != "b/app" || !strings.Contains(err.Error(), "goes too") {
+	if !errors.As(err, &artifact) || artifact.Pattern != "b/app" || !strings.Contains(err.Error(), "goes too, by pattern \"build/app\"") {
 		t.Errorf("two files for one place: got %v", err)
 	}
 }
@@ -107,10 +171,10 @@ func TestBring(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer view.Close()
-	tree(t, project, map[string]string{"dist/acme/stale": "old", "dist/globex/app": "other", "dist/.acme.new/half": "killed"})
+	tree(t, project, map[string]string{"dist/acme/stale": "old", "dist/acme/artifacts.json": `{"artifacts": [{"path": "stale"}]}`, "dist/globex/app": "other", "dist/.acme.new/half": "killed"})
 	found := map[string]string{"app": "build/app", "deep/b.so": "build/deep/b.so"}
 	for range 2 {
-		list, err := bring(t.Context(), view, project, Artifacts{Target: "acme", Release: 3}, found, noEvidence)
+		list, err := bring(t.Context(), view, project, Artifacts{Target: "acme", Release: 3}, found, noEvidence, unsaid)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -135,20 +199,111 @@ func TestBring(t *testing.T) {
 	}
 }
 
-// A project is foreign too: its dist may be a link.
-func TestBringThroughLink(t *testing.T) {
-	project, built, outside := t.TempDir(), t.TempDir(), t.TempDir()
+// A project is foreign too: its dist may be a link, and its artifacts.json anything.
+func TestBringChecksDist(t *testing.T) {
+	built, outside := t.TempDir(), t.TempDir()
 	tree(t, built, map[string]string{"app": "program"})
 	view, err := os.OpenRoot(built)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer view.Close()
-	tree(t, project, map[string]string{"dist@": outside})
-	if _, err := bring(t.Context(), view, project, Artifacts{Target: "acme"}, map[string]string{"app": "app"}, noEvidence); err == nil {
-		t.Error("dist led out of the project, and nothing was said")
+	for _, test := range []struct {
+		files map[string]string
+		want  string // the error
+	}{
+		{map[string]string{"dist@": outside}, "/dist, which is a link that leads out of the project"},
+		{map[string]string{"dist@": "nowhere"}, "/dist, which is a link to where nothing is"},
+		{map[string]string{"dist": "file"}, "/dist, which is no folder"},
+		{map[string]string{"dist/acme@": "../else", "else/": ""}, "/dist/acme, which is a link, whose place"},
+		{map[string]string{"dist/acme": "file"}, "/dist/acme, which is no folder"},
+		{map[string]string{"dist@": "out", "out/": ""}, ""},
+		{nil, ""},
+	} {
+		project := t.TempDir()
+		tree(t, project, test.files)
+		before := shapeOf(t, project)
+		_, err := bring(t.Context(), view, project, Artifacts{Target: "acme"}, map[string]string{"app": "app"}, noEvidence, unsaid)
+		var wrong *DistError
+		if test.want == "" {
+			if err != nil {
+				t.Errorf("%v: %v", test.files, err)
+			}
+			continue
+		}
+		if !errors.As(err, &wrong) || !strings.Contains(err.Error(), test.want) || wrong.Hint() == "" {
+			t.Errorf("%v: got %v, want %s", test.files, err, test.want)
+		}
+		equal(t, shapeOf(t, project), before)
 	}
 	equal(t, filesIn(t, outside), map[string]string{})
+}
+
+// shapeOf is what a folder has, links by what they say.
+func shapeOf(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	err := filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
+		all[p] = d.Type().String()
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all
+}
+
+// What people put into dist/TARGET stays, also where a build was killed in between.
+func TestBringKeepsOthers(t *testing.T) {
+	for _, was := range []string{"acme", ".acme.old"} {
+		project, built := t.TempDir(), t.TempDir()
+		tree(t, built, map[string]string{"app": "program", "x": "file", "y/z": "deep"})
+		at := "dist/" + was + "/"
+		tree(t, project, map[string]string{at + "artifacts.json": `{"artifacts": [{"path": "gone"}], "evidence": [{"path": "env.cdx.json"}]}`,
+			at + "gone": "1", at + "env.cdx.json": "2", at + "notes": "3", at + "sub/deep/notes": "4", at + "app": "mine", at + "app~": "older", at + "x/own": "5",
+			at + "y": "6", at + "\xff/\xfe": "7"})
+		view, err := os.OpenRoot(built)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer view.Close()
+		var notes []string
+		for range 2 {
+			if _, err := bring(t.Context(), view, project, Artifacts{Target: "acme"}, map[string]string{"app": "app", "x": "x", "y/z": "y/z"},
+				noEvidence, func(text string) { notes = append(notes, text) }); err != nil {
+				t.Fatal(err)
+			}
+			got := filesIn(t, filepath.Join(project, "dist"))
+			delete(got, "acme/artifacts.json")
+			equal(t, got, map[string]string{"acme/app": "program", "acme/x": "file", "acme/y/z": "deep", "acme/notes": "3", "acme/sub/deep/notes": "4",
+				"acme/app~": "older", "acme/app~~": "mine", "acme/x~/own": "5", "acme/y~": "6", "acme/\xff/\xfe": "7"})
+		}
+		if len(notes) != 3 || notes[0] != "dist/acme/app was not from a build, and now is: what was there is dist/acme/app~~" {
+			t.Errorf("told %q", notes)
+		}
+	}
+}
+
+// No build makes a program in a project that makes root of anybody; it says so.
+func TestBringWithoutSetuid(t *testing.T) {
+	project, built := t.TempDir(), t.TempDir()
+	tree(t, built, map[string]string{"su": "program"})
+	if err := os.Chmod(filepath.Join(built, "su"), 0o755|fs.ModeSetuid); err != nil {
+		t.Fatal(err)
+	}
+	view, err := os.OpenRoot(built)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer view.Close()
+	said := ""
+	list, err := bring(t.Context(), view, project, Artifacts{Target: "acme"}, map[string]string{"su": "su"}, noEvidence, func(text string) { said += text })
+	if err != nil || list.Artifacts[0].Mode != "0755" || list.Artifacts[0].BuiltMode != "4755" || !strings.HasPrefix(said, "su has mode 0755 in dist/acme, not 4755: ") {
+		t.Errorf("got %+v, %v, and told %q", list.Artifacts, err, said)
+	}
+	if fi, err := os.Stat(filepath.Join(project, "dist/acme/su")); err != nil || fi.Mode() != 0o755 {
+		t.Errorf("got %v, %v", fi.Mode(), err)
+	}
 }
 
 func TestMissingArtifact(t *testing.T) {
@@ -160,7 +315,7 @@ func TestMissingArtifact(t *testing.T) {
 	}
 	defer root.Close()
 	for pattern, missing := range map[string]bool{"no/*.so": true, "../app": false} {
-		_, err := collect(t.Context(), root, "acme", []string{"app", pattern})
+		_, err := collect(t.Context(), root, "acme", []string{"app", pattern}, unsaid)
 		var artifact *ArtifactError
 		if !errors.As(err, &artifact) || artifact.Missing != missing {
 			t.Errorf("%s: got %v", pattern, err)

@@ -92,7 +92,7 @@ func (r *builder) differences(ctx context.Context, second *builder, first Artifa
 		return nil, err
 	}
 	defer view.Close()
-	found, err := collect(ctx, view, first.Target, r.build.Artifacts)
+	found, err := collect(ctx, view, first.Target, r.build.Artifacts, func(string) {})
 	var missing *ArtifactError
 	if err != nil && (!errors.As(err, &missing) || !missing.Missing) {
 		return nil, err
