@@ -133,7 +133,10 @@ var cases = []known{
 		libx 2; Depends: libx-data (= 2)
 		libx-data 2
 		other 2`, wishes: "libx-dev", chain: []string{"libx-dev 2 needs libx (= 2)"}, ways: []string{"libx-dev 1 would fit", "libx 2 instead of 1, libx-data 2 instead of 1"}},
-	{name: "the wished version isn't the base's", base: "x 1", offers: "x 2", wishes: "x=2", chain: []string{"acme has x 1, which stays"}, ways: []string{"x 2 instead of 1"}},
+	{name: "the wished version isn't the base's", base: "x 1", offers: "x 2", wishes: "x=2", chain: []string{"acme has x 1, which stays"},
+		ways: []string{"ask for x without a version: acme keeps its 1", "x 2 instead of 1"}},
+	{name: "the wished version is nowhere, and the base has one", base: "x 2", offers: "x 3\nx 2", wishes: "x=1", chain: []string{"acme has x 2, which stays"},
+		ways: []string{"ask for x without a version: acme keeps its 2"}},
 	{name: "a name of a source", offers: "libssl-dev 3; Source: openssl", wishes: "openssl-dev", chain: []string{"no archive has openssl-dev"}, ways: []string{"there is libssl-dev"}},
 	{name: "a mistake in a name that is near many", base: "libssl3 3", offers: "libell-dev 1\nlibssl-dev 1\nlibsdl-dev 1", wishes: "libsll-dev",
 		chain: []string{"no archive has libsll-dev"}, ways: []string{"there is libssl-dev, libell-dev, libsdl-dev"}},

@@ -14,6 +14,11 @@ import (
 // the base, packages of the base that would have to move.
 func (s *story) waysOut(ctx context.Context, wishes []Wish) (ways []string, err error) {
 	for _, c := range s.in {
+		if c.need != nil && c.need.wish != nil {
+			ways = append(ways, s.kept(c.need)...)
+		}
+	}
+	for _, c := range s.in {
 		if c.need != nil && c.need.wish != nil && len(c.need.options) == 0 {
 			ways = append(ways, s.meant(c.need)...)
 		}
@@ -31,6 +36,31 @@ func (s *story) waysOut(ctx context.Context, wishes []Wish) (ways []string, err 
 		ways = append(ways, moved(s.baseName(), moves))
 	}
 	return slices.Compact(ways), nil
+}
+
+// kept finds wishes for another version of what the base has: no version of that can be
+// added, and the base's own grants the wish for any.
+func (s *story) kept(n *need) (ways []string) {
+	for _, r := range n.alts {
+		if q := s.own(r); q != nil && r.op != "" && !s.universe.grants(r, s.native, q) {
+			name := r.name
+			if r.arch != "" {
+				name += ":" + r.arch
+			}
+			ways = append(ways, fmt.Sprintf("ask for %s without a version: %s keeps its %s", name, s.baseName(), q.version))
+		}
+	}
+	return ways
+}
+
+// own is the base's package of the name and architecture of a wish; nil for none that works.
+func (s *story) own(r relation) *pkg {
+	for _, q := range s.real(r.name) {
+		if q.inBase() && q.works && s.suits(r, s.native, q) {
+			return q
+		}
+	}
+	return nil
 }
 
 func moved(base string, moves []string) string {
@@ -83,6 +113,9 @@ func (s *story) meant(n *need) (ways []string) {
 		if r.arch != "" && r.arch != "any" && r.arch != "native" && !s.arches[r.arch] {
 			ways = append(ways, fmt.Sprintf("%s would have to know the architecture %s (dpkg --add-architecture)", s.baseName(), r.arch))
 			continue
+		}
+		if s.own(r) != nil {
+			continue // nothing else of that name can be added
 		}
 		var versions []string
 		for _, q := range s.real(r.name) {
