@@ -47,6 +47,9 @@ func (p *Project) Choose(f *Fleet, refs []Ref, locked bool) ([]Release, error) {
 		case locked && ok:
 			return nil, &LockedError{ref.Target, fmt.Sprintf("it was made for %s, and %s is wanted", c.Want, ref)}
 		case locked:
+			if _, err := p.readLock(); err != nil { // or is damaged where it was
+				return nil, err
+			}
 			return nil, &LockedError{ref.Target, "it isn't in there"}
 		}
 		r, err := f.Resolve(ref)

@@ -140,6 +140,37 @@ func writeNew(path string, data []byte, mode fs.FileMode) error {
 	return place(path, data, mode, renameNew)
 }
 
+// writeOver is writeFile for a file that people have their own way with: a link is
+// followed, and mode and owner stay. mode is that of one that isn't there yet.
+func writeOver(path string, data []byte, mode fs.FileMode) error {
+	to, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(path); err == nil {
+			return fmt.Errorf("writing %s: it is a link to nothing", path)
+		}
+		return writeFile(path, data, mode)
+	}
+	if err != nil {
+		return fmt.Errorf("writing %s: %w", path, cause(err))
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(to, &st); err != nil {
+		return fmt.Errorf("writing %s: %w", to, err)
+	}
+	return place(to, data, fs.FileMode(st.Mode&0o777), func(from, to string) error {
+		if int(st.Uid) != os.Geteuid() || int(st.Gid) != os.Getegid() {
+			err := os.Chown(from, int(st.Uid), int(st.Gid))
+			if errors.Is(err, fs.ErrPermission) { // the group may be one of ours
+				err = os.Chown(from, -1, int(st.Gid))
+			}
+			if err != nil && !errors.Is(err, fs.ErrPermission) {
+				return cause(err)
+			}
+		}
+		return os.Rename(from, to)
+	})
+}
+
 // unfinished begins the names of files that aren't whole yet.
 const unfinished = ".stead-"
 

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/BurntSushi/toml"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/stead-env/stead/envs/lock"
@@ -95,6 +96,9 @@ func (p *Project) readLock(targets ...string) (projectLock, error) {
 	if err != nil {
 		return projectLock{}, err
 	}
+	if err := checkWhole(path, data); err != nil {
+		return projectLock{}, err
+	}
 	if len(targets) > 0 {
 		data = onlyTargets(data, targets)
 	}
@@ -138,11 +142,14 @@ func onlyTargets(data []byte, targets []string) []byte {
 }
 
 func parseProjectLock(path string, data []byte) (l projectLock, err error) {
+	if v := lockVersion(data); v > projectLockVersion {
+		return l, &newerLockError{path, v}
+	}
 	if err := decodeText(path, data, &l); err != nil {
 		return l, &projectLockError{err}
 	}
-	if l.Version < 1 || l.Version > projectLockVersion {
-		return l, fmt.Errorf("reading %s: its version is %d, and this stead knows up to %d", path, l.Version, projectLockVersion)
+	if l.Version < 1 {
+		return l, &projectLockError{fmt.Errorf("reading %s: it has no version", path)}
 	}
 	seen := map[string]bool{}
 	for _, c := range l.Targets {
@@ -215,15 +222,79 @@ func (t *ChosenTools) packages() []lock.Package {
 	return list
 }
 
+// lockVersion is what a stead.lock says of its format before all else; 0 where it doesn't.
+func lockVersion(data []byte) int {
+	var v struct {
+		Version int `toml:"version"`
+	}
+	head, _, _ := bytes.Cut(data, []byte("\n["))
+	if _, err := toml.Decode(string(head), &v); err != nil {
+		return 0 // who reads all of it finds out why
+	}
+	return v.Version
+}
+
+// newerLockError is a stead.lock of a format to come.
+type newerLockError struct {
+	path    string
+	version int
+}
+
+func (e *newerLockError) Error() string {
+	return fmt.Sprintf("reading %s: its version is %d, and this stead knows up to %d", e.path, e.version, projectLockVersion)
+}
+
+// Hint says how to go on.
+func (e *newerLockError) Hint() string { return "get a newer stead: whoever ran stead update has one" }
+
+// conflicts begin the lines that git leaves around what it could not merge.
+var conflicts = []string{"<<<<<<<", "=======", ">>>>>>>", "|||||||"}
+
+// conflictError is a stead.lock that a merge left unfinished.
+type conflictError struct {
+	path string
+	line int
+}
+
+func (e *conflictError) Error() string {
+	return fmt.Sprintf("reading %s:%d: a merge left a conflict in it", e.path, e.line)
+}
+
+// Hint says how to go on.
+func (e *conflictError) Hint() string {
+	return "take one side (git checkout --ours " + ProjectLockFile + ", or --theirs), then stead update"
+}
+
+// checkWhole finds what a merge left in a stead.lock, and whether its end is missing: that
+// may be in what it has for targets that nobody asks for now.
+func checkWhole(path string, data []byte) error {
+	for _, mark := range conflicts {
+		at := bytes.Index(data, []byte("\n"+mark)) + 1
+		if at > 0 || bytes.HasPrefix(data, []byte(mark)) {
+			return &conflictError{path, bytes.Count(data[:at], []byte("\n")) + 1}
+		}
+	}
+	text := bytes.TrimRight(data, " \t\r\n")
+	last := text[bytes.LastIndexByte(text, '\n')+1:]
+	inside := bytes.HasSuffix(last, []byte("["))
+	for _, begin := range []string{"  ", "[", "want = ", "release = ", "digest = "} { // more is to follow
+		inside = inside || bytes.HasPrefix(last, []byte(begin))
+	}
+	if inside || !bytes.HasSuffix(data, []byte("\n")) {
+		return &projectLockError{fmt.Errorf("reading %s: its end is missing", path)}
+	}
+	return nil
+}
+
 // projectLockError is a stead.lock that nobody could have written so.
 type projectLockError struct{ err error }
 
-func (e *projectLockError) Error() string { return e.err.Error() }
+func (e *projectLockError) Error() string { return e.err.Error() + " (the file is damaged)" }
 func (e *projectLockError) Unwrap() error { return e.err }
 
 // Hint says how to go on.
 func (e *projectLockError) Hint() string {
-	return "restore " + ProjectLockFile + " from the project's history, or remove it: stead update writes it anew"
+	return "git checkout " + ProjectLockFile + " restores it from the project's history; or remove it: stead update writes it anew"
 }
 
 // text is the one spelling of a lock: sorted by target, a line for each package, so
@@ -321,5 +392,5 @@ func (p *Project) writeLock(change func(projectLock) projectLock) error {
 	if old, err := readBounded(path, maxProjectLock); err == nil && bytes.Equal(old, text) {
 		return nil
 	}
-	return writeFile(path, text, 0o644)
+	return writeOver(path, text, 0o644)
 }

@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -99,6 +100,51 @@ func TestProjectLockMistakes(t *testing.T) {
 		_, err := parseProjectLock(ProjectLockFile, []byte(damaged))
 		if err == nil || damaged == text || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s for %s: got %v, want %s", test.now, test.old, err, test.want)
+		}
+	}
+}
+
+// Whatever is wrong anywhere in stead.lock, --locked doesn't go by the rest of it, and
+// there is a way out.
+func TestDamagedProjectLock(t *testing.T) {
+	p, f := toolsProject(t, "targets = [\"acme\", \"globex\"]\n[target.acme]\n"+wishesOfAll)
+	addRelease(t, f, "globex", "make=4.4")
+	if _, err := choose(t, p, f, false); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(p.Dir, ProjectLockFile)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := choose(t, p, f, true, "acme"); err != nil || got != "acme@1" {
+		t.Fatalf("got %s %v", got, err)
+	}
+	text := string(whole)
+	i := strings.Index(text, "\n[[target]]\nwant = \"globex\"")
+	hint := func(text, target, want, way string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, err := choose(t, p, f, true, target)
+		var hinted interface{ Hint() string }
+		if err == nil || !strings.Contains(err.Error(), want) || !errors.As(err, &hinted) || !strings.Contains(hinted.Hint(), way) {
+			t.Errorf("%s: got %v, want %s and a hint at %s\n%s", target, err, want, way, text)
+		}
+	}
+	for _, target := range []string{"acme", "globex"} {
+		hint(text[:i]+"\n<<<<<<< HEAD"+text[i:]+"=======\n>>>>>>> next\n", target, ":"+strconv.Itoa(strings.Count(text[:i], "\n")+2)+": a merge left a conflict", "git checkout --ours")
+		hint("<<<<<<< HEAD\n"+text, target, "stead.lock:1: a merge left", "stead update")
+		hint(strings.Replace(text, "version = 2", "version = 3\nnew = [1]", 1), target, "its version is 3", "newer stead")
+		hint("", target, "its end is missing", "git checkout stead.lock")
+		for _, cut := range []int{len(text) - 1, len(text) - 20, i + len("\n[[target]]\n"), strings.Index(text[i:], "release") + i} {
+			hint(text[:cut], target, "(the file is damaged)", "git checkout stead.lock")
+		}
+		for _, line := range []string{"wishes = [\n", "packages = [\n", "shadows = [\n", "digest = ", "delta = "} {
+			at := strings.Index(text, line) + len(line)
+			hint(text[:at], target, "(the file is damaged)", "or remove it")
+			hint(text[:at+10], target, "(the file is damaged)", "or remove it")
 		}
 	}
 }

@@ -27,6 +27,8 @@ func (e *EditError) Error() string {
 // Hint says what to write.
 func (e *EditError) Hint() string { return "write it there: " + e.Key + " = " + quoteList(e.Wishes) }
 
+const byteOrderMark = "\ufeff"
+
 // editTools sets the tools in the text of a stead.toml, for one target or, where that is
 // "", for the project. Comments, order and all else stay as they are. That it came out
 // so is checked by reading it.
@@ -40,11 +42,23 @@ func editTools(file string, text []byte, target string, wishes []string) ([]byte
 	if err := decodeText(file, text, &before); err != nil {
 		return nil, err
 	}
-	s, err := scanTOML(string(text))
+	// What other systems' editors write stays: a mark at the beginning, and ends of lines.
+	plain, marked := strings.CutPrefix(string(text), byteOrderMark)
+	crlf := strings.Contains(plain, "\r\n") && strings.Count(plain, "\r\n") == strings.Count(plain, "\n")
+	if crlf {
+		plain = strings.ReplaceAll(plain, "\r\n", "\n")
+	}
+	s, err := scanTOML(plain)
 	if err != nil {
 		return nil, bad
 	}
 	next, ok := s.set(key, wishes)
+	if crlf {
+		next = strings.ReplaceAll(next, "\n", "\r\n")
+	}
+	if marked {
+		next = byteOrderMark + next
+	}
 	if !ok || decodeText(file, []byte(next), &after) != nil {
 		return nil, bad
 	}
@@ -242,5 +256,5 @@ func (p *Project) writeTools(target string, wishes []string) error {
 	if err != nil {
 		return err
 	}
-	return writeFile(filepath.Join(p.Dir, ProjectFile), next, 0o644)
+	return writeOver(filepath.Join(p.Dir, ProjectFile), next, 0o644)
 }

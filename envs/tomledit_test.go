@@ -2,7 +2,12 @@ package envs
 
 import (
 	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"reflect"
+	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -48,11 +53,72 @@ func TestEditTools(t *testing.T) {
 			t.Errorf("%s: got %v\n%s\nwant\n%s", name, err, got, test.after)
 		}
 	}
+	// What other systems' editors write stays.
+	for before, after := range map[string]string{
+		"targets = [\"acme\"]\r\n[build]\r\n":                 "targets = [\"acme\"]\r\ntools = [\"gcc\"]\r\n[build]\r\n",
+		"tools = [\r\n  \"make\",\r\n]\r\n":                   "tools = [\r\n  \"gcc\",\r\n]\r\n",
+		"\ufeffversion = 1\n":                                 "",
+		"\ufefftargets = [\"acme\"]\n":                        "\ufefftargets = [\"acme\"]\ntools = [\"gcc\"]\n",
+		"\ufefftools = []\r\n[env.variables]\r\nA = \"\"\r\n": "\ufefftools = [\"gcc\"]\r\n[env.variables]\r\nA = \"\"\r\n",
+	} {
+		got, err := editTools(ProjectFile, []byte(before), "", []string{"gcc"})
+		if string(got) != after || (err == nil) != (after != "") {
+			t.Errorf("%q became %q, not %q: %v", before, got, after, err)
+		}
+	}
 	for _, text := range []string{"target = { acme = { command = [\"make\"] } }\n", "[target]\nacme = { command = [\"make\"] }\n"} {
 		var edit *EditError
 		if got, err := editTools(ProjectFile, []byte(text), "acme", []string{"gcc"}); !errors.As(err, &edit) || edit.Hint() == "" {
 			t.Errorf("%q: got %s %v", text, got, err)
 		}
+	}
+}
+
+// A file that is a link, or has a mode and owner of its own, keeps that.
+func TestWriteOver(t *testing.T) {
+	dir := t.TempDir()
+	real, link := filepath.Join(dir, "shared.toml"), filepath.Join(dir, ProjectFile)
+	if err := errors.Join(os.WriteFile(real, []byte("tools = []\n"), 0o600), os.Symlink("shared.toml", link)); err != nil {
+		t.Fatal(err)
+	}
+	p, err := OpenProject(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, mode := range []fs.FileMode{0o600, 0o444, 0o664} {
+		if err := os.Chmod(real, mode); err != nil {
+			t.Fatal(err)
+		}
+		uid := os.Geteuid()
+		if uid == 0 {
+			uid = 4711
+			if err := os.Chown(real, uid, uid); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := p.writeTools("", []string{"gcc"}); err != nil {
+			t.Fatal(err)
+		}
+		at, err := os.Readlink(link)
+		fi, statErr := os.Stat(link)
+		if err := errors.Join(err, statErr); err != nil || at != "shared.toml" {
+			t.Fatalf("stead.toml is no link any more: %q %v", at, err)
+		}
+		if st := fi.Sys().(*syscall.Stat_t); fi.Mode() != mode || int(st.Uid) != uid {
+			t.Errorf("the file has mode %v and owner %d, not %v and %d", fi.Mode(), st.Uid, mode, uid)
+		}
+	}
+	if text, err := os.ReadFile(real); err != nil || string(text) != "tools = [\"gcc\"]\n" {
+		t.Errorf("it is %q %v", text, err)
+	}
+	if err := os.Remove(real); err != nil {
+		t.Fatal(err)
+	}
+	if err := writeOver(link, nil, 0o644); err == nil || !strings.Contains(err.Error(), "a link to nothing") {
+		t.Errorf("got %v", err)
+	}
+	if err := writeOver(filepath.Join(dir, "new"), []byte("x"), 0o640); err != nil {
+		t.Fatal(err)
 	}
 }
 
