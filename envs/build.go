@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -187,13 +188,37 @@ func (b *builds) each(ctx context.Context, atOnce int, releases []Release, list 
 			return b.jobs.give(1)
 		})
 	}
-	failed := []error{g.Wait()}
+	var failed failures
+	if err := g.Wait(); err != nil {
+		failed = append(failed, err)
+	}
 	for i := range list {
 		if err := list[i].err; err != nil && !errors.Is(err, context.Canceled) {
 			failed = append(failed, err)
 		}
 	}
-	return errors.Join(failed...)
+	if len(failed) == 0 {
+		return nil
+	}
+	return failed
+}
+
+// failures are those of several builds.
+type failures []error
+
+func (f failures) Error() string   { return errors.Join(f...).Error() }
+func (f failures) Unwrap() []error { return f }
+
+// Hint is what there is to say for each, once.
+func (f failures) Hint() string {
+	var hints []string
+	for _, err := range f {
+		var hinted interface{ Hint() string }
+		if errors.As(err, &hinted) && hinted.Hint() != "" && !slices.Contains(hints, hinted.Hint()) {
+			hints = append(hints, hinted.Hint())
+		}
+	}
+	return strings.Join(hints, "; ")
 }
 
 // one builds one target, and tells how it ended.

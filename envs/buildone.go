@@ -91,6 +91,11 @@ func (r *builder) plan() error {
 	if len(build.Command) == 0 {
 		return &NothingToBuildError{r.release.Target, r.project.Dir}
 	}
+	for key, words := range map[string][]string{"fetch": build.Fetch, "command": build.Command} {
+		if len(words) > 0 && words[0] == "" {
+			return fmt.Errorf("building for %s: the first word of %s is empty, and is to be a program", r.release.Target, key)
+		}
+	}
 	r.build = build
 	if err := checkPatterns(r.release.Target, build.Artifacts); err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/stead-env/stead/envs"
+	"github.com/stead-env/stead/snapshot"
 )
 
 // board shows builds: on a terminal a line for each that isn't done, elsewhere a line
@@ -88,6 +89,10 @@ func (b *board) event(e envs.BuildEvent) {
 		r.begun = now
 	}
 	r.phase = e.Phase
+	if b.mode != progressNone {
+		b.endStage(now) // that was in another phase
+		b.last = snapshot.Event{}
+	}
 	if e.Built != nil {
 		b.end(r, e)
 		return
@@ -134,7 +139,8 @@ func (b *board) end(r *row, e envs.BuildEvent) {
 	}
 }
 
-// failed shows the end of the log, and the way to look into it.
+// failed shows the end of the log. The command's error names it, and the way to look
+// into what the build left.
 func (b *board) failed(e envs.BuildEvent, took time.Duration) {
 	var command *envs.BuildError
 	why := ""
@@ -148,7 +154,6 @@ func (b *board) failed(e envs.BuildEvent, took time.Duration) {
 	for _, line := range tail(e.Built.Log, tailLines) {
 		b.write("  | " + clean(line) + "\n")
 	}
-	b.write("  log: " + e.Built.Log + "\n  " + command.Hint() + "\n")
 }
 
 // refresh redraws what moves.

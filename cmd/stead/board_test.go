@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stead-env/stead/envs"
+	"github.com/stead-env/stead/snapshot"
 )
 
 // testBoard is one without a clock of its own.
@@ -76,13 +77,32 @@ func TestBoardLines(t *testing.T) {
 	out.Reset()
 	failed := &envs.BuildError{Target: "acme", Command: []string{"make"}, Code: 2, Log: log}
 	b.event(envs.BuildEvent{Target: "acme", Phase: envs.PhaseFailed, Begins: true, Built: &envs.Built{Log: log, Seconds: 1}, Err: failed})
-	want := "acme: failed after 1.0 s\n" + strings.Repeat("  | a line of it\n", 19) + "  | the ?last\n  log: " + log + "\n  stead enter --view acme\n"
+	want := "acme: failed after 1.0 s\n" + strings.Repeat("  | a line of it\n", 19) + "  | the ?last\n"
 	if got := out.String(); got != want {
 		t.Errorf("got %q", got)
 	}
 	out.Reset()
 	b.event(envs.BuildEvent{Target: "globex", Phase: envs.PhaseFailed, Begins: true, Built: &envs.Built{}, Err: errors.New("no such thing")})
 	if got := out.String(); got != "globex: failed after 0.0 s: no such thing\n" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// What the syncing of a build took is told where it ends, and has no part of the rest.
+func TestBoardEndsStages(t *testing.T) {
+	b, out := testBoard(t, progressLines)
+	b.streamed = true
+	b.event(envs.BuildEvent{Target: "acme", Phase: envs.PhaseSyncing, Begins: true})
+	b.meter.event(snapshot.Event{Stage: "syncing", Done: 2, Unit: "files"})
+	b.begun = b.begun.Add(-2 * time.Second)
+	b.event(envs.BuildEvent{Target: "acme", Phase: envs.PhaseBuilding, Text: "make", Begins: true})
+	if got := out.String(); got != "syncing: 2 files in 2.0 s\n" {
+		t.Errorf("got %q", got)
+	}
+	out.Reset()
+	b.event(envs.BuildEvent{Target: "acme", Phase: envs.PhaseBuilt, Begins: true, Built: &envs.Built{Seconds: 5, Log: "/log"}})
+	b.meter.close()
+	if got := out.String(); got != "acme: built in 5.0 s; log: /log\n" {
 		t.Errorf("got %q", got)
 	}
 }
@@ -95,5 +115,16 @@ func TestBoardJSON(t *testing.T) {
 	want := `{"target":"acme","phase":"building","text":"make"}` + "\n" + `{"target":"acme","phase":"failed","error":"why"}` + "\n"
 	if got := out.String(); got != want {
 		t.Errorf("got %q", got)
+	}
+}
+
+func TestOnceEach(t *testing.T) {
+	a1, a2, b := envs.Release{Target: "acme", Number: 1}, envs.Release{Target: "acme", Number: 2}, envs.Release{Target: "globex", Number: 1}
+	if got, err := onceEach([]envs.Release{a1, b, a1}); err != nil || len(got) != 2 || got[0] != a1 || got[1] != b {
+		t.Errorf("got %v, %v", got, err)
+	}
+	var usage *usageError
+	if _, err := onceEach([]envs.Release{a1, b, a2}); !errors.As(err, &usage) || err.Error() != "acme@1 and acme@2 would both be built to dist/acme: name one" {
+		t.Errorf("got %v", err)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 
 	"github.com/spf13/cobra"
 
@@ -50,8 +51,8 @@ func newBuild(g *globals) *cobra.Command {
 	noToolsFlag(flags, &f.noTools)
 	flags.BoolVarP(&f.keepGoing, "keep-going", "k", false, "build the other targets when one fails")
 	flags.BoolVar(&f.failFast, "fail-fast", false, "stop when a target fails (the default)")
-	flags.IntVarP(&f.jobs, "jobs", "j", 0, "jobs that all builds run at once (default: one for each processor, as far as memory goes)")
-	flags.IntVar(&f.atOnce, "at-once", 0, "targets to build at once (default: one for each job, as far as memory goes)")
+	flags.VarP((*count1)(&f.jobs), "jobs", "j", "jobs that all builds run at once (default: one for each processor, as far as memory goes)")
+	flags.Var((*count1)(&f.atOnce), "at-once", "targets to build at once (default: one for each job, as far as memory goes)")
 	flags.StringVar(&f.clean, "clean", "", "start anew: view (what builds left; the default), or caches (what stead.toml keeps, too)")
 	flags.Lookup("clean").NoOptDefVal = "view"
 	flags.BoolVar(&f.reproduce, "reproduce", false, "build once more, in another folder and from empty caches, and compare: exit code 3 where artifacts differ")
@@ -62,12 +63,30 @@ func newBuild(g *globals) *cobra.Command {
 	return cmd
 }
 
+// count1 is a flag for a number that is at least 1, where it is given.
+type count1 int
+
+func (c *count1) Type() string { return "int" }
+
+func (c *count1) String() string {
+	if *c == 0 {
+		return ""
+	}
+	return strconv.Itoa(int(*c))
+}
+
+func (c *count1) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 {
+		return errors.New("it is a number above 0")
+	}
+	*c = count1(n)
+	return nil
+}
+
 // options are what the flags choose.
 func (f *buildFlags) options() (opts envs.BuildOptions, err error) {
 	opts = envs.BuildOptions{KeepGoing: f.keepGoing, Jobs: f.jobs, AtOnce: f.atOnce, Reproduce: f.reproduce}
-	if f.jobs < 0 || f.atOnce < 0 {
-		return opts, usagef("--jobs and --at-once are numbers above 0")
-	}
 	known := map[string]envs.Clean{"": envs.CleanNothing, "view": envs.CleanView, "caches": envs.CleanCaches}
 	clean, ok := known[f.clean]
 	if !ok {
@@ -92,6 +111,9 @@ func runBuild(ctx context.Context, g *globals, f buildFlags, args, command []str
 		return err
 	}
 	releases, err := w.releases(args, f.locked)
+	if err == nil {
+		releases, err = onceEach(releases)
+	}
 	if err != nil {
 		return err
 	}
@@ -132,7 +154,7 @@ func (g *globals) printBuilt(b envs.Built) {
 		size += a.Size
 	}
 	name := fmt.Sprintf("%s@%d", b.Target, b.Release)
-	fmt.Fprintf(g.stdout, "%s: %d artifacts, %s in %s\n", name, len(b.Artifacts.Artifacts), envs.Bytes(size), b.Dir)
+	fmt.Fprintf(g.stdout, "%s: %s, %s in %s\n", name, artifacts(len(b.Artifacts.Artifacts)), envs.Bytes(size), b.Dir)
 	switch again := b.Reproduced; {
 	case again == nil:
 	case again.Same:
@@ -143,6 +165,28 @@ func (g *globals) printBuilt(b envs.Built) {
 		}
 		fmt.Fprintf(g.stdout, "%s: what was built again is in %s\n", name, again.View)
 	}
+}
+
+func artifacts(n int) string {
+	if n == 1 {
+		return "1 artifact"
+	}
+	return fmt.Sprintf("%d artifacts", n)
+}
+
+// onceEach leaves out releases that are named twice. Two of one target would be built in
+// the same view, for the same place.
+func onceEach(releases []envs.Release) (list []envs.Release, err error) {
+	for _, r := range releases {
+		i := slices.IndexFunc(list, func(other envs.Release) bool { return other.Target == r.Target })
+		switch {
+		case i < 0:
+			list = append(list, r)
+		case list[i].Number != r.Number:
+			return nil, usagef("%s and %s would both be built to dist/%s: name one", list[i], r, r.Target)
+		}
+	}
+	return list, nil
 }
 
 // aside writes what a command says, without a progress bar in its way.

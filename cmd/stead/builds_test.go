@@ -102,11 +102,14 @@ func buildsFailing(i inside) {
 			i.t.Errorf("got %+v", b)
 		}
 	}
-	for _, want := range []string{"globex: failed after ", "  | that is wrong\n  log: /", "\n  stead enter --view globex\n", "\nhint: stead enter --view globex\n",
+	for _, want := range []string{"globex: failed after ", "  | that is wrong\n", "/build.log\nhint: stead enter --view globex\n",
 		"error: building for globex: sh -c ", "acme: built in "} {
 		if !strings.Contains(errs, want) {
 			i.t.Errorf("%q isn't said in\n%s", want, errs)
 		}
+	}
+	if strings.Count(errs, "stead enter --view") != 1 || strings.Count(errs, "globex/build.log") != 1 {
+		i.t.Errorf("something is said twice in\n%s", errs)
 	}
 	// With one at a time, what comes after isn't begun.
 	i.project = strings.Replace(i.project, "globex ]", "acme ]", 1)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -21,7 +22,14 @@ func fromEnvironment(cmd *cobra.Command) error {
 		if flag == nil || flag.Changed || value == "" {
 			continue
 		}
-		if err := flag.Value.Set(value); err != nil {
+		err := flag.Value.Set(value)
+		switch {
+		case err != nil && flag.Value.Type() == "bool":
+			err = errors.New("it is 1 or 0, true or false")
+		case err == nil && v.flag == "progress":
+			err = checkProgress(value)
+		}
+		if err != nil {
 			return usagef("$%s is %q, which --%s can't be: %w", v.variable, value, v.flag, err)
 		}
 	}

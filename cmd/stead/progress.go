@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -31,7 +32,7 @@ func checkProgress(mode string) error {
 	case progressAuto, progressBar, progressLines, progressJSON, progressNone:
 		return nil
 	}
-	return usagef("--progress is auto, bar, lines, json or none, not %q", mode)
+	return errors.New("it is auto, bar, lines, json or none")
 }
 
 const (

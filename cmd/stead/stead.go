@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/stead-env/stead/envs"
 	"github.com/stead-env/stead/envs/store"
@@ -132,6 +133,9 @@ func newRoot(g *globals, args []string) *cobra.Command {
 			return err
 		}
 		if err := checkProgress(g.progress); err != nil {
+			return usagef("--progress can't be %q: %w", g.progress, err)
+		}
+		if err := checkGroups(cmd); err != nil {
 			return err
 		}
 		return g.namespace(cmd, args)
@@ -158,6 +162,26 @@ func newRoot(g *globals, args []string) *cobra.Command {
 		root.AddCommand(cmd)
 	}
 	return root
+}
+
+// checkGroups is cobra's check of flags that exclude each other, as a usage error.
+func checkGroups(cmd *cobra.Command) error {
+	err := cmd.ValidateFlagGroups()
+	if err == nil {
+		return nil
+	}
+	groups := map[string][]string{}
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		for _, group := range f.Annotations["cobra_annotation_mutually_exclusive"] {
+			groups[group] = append(groups[group], "--"+f.Name)
+		}
+	})
+	for _, set := range groups {
+		if len(set) > 1 {
+			err = fmt.Errorf("%s exclude each other: give one", strings.Join(set, " and "))
+		}
+	}
+	return &usageError{err}
 }
 
 // completeTargets offers the fleet's targets to a shell.
