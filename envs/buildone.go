@@ -27,7 +27,7 @@ type builder struct {
 	view     *View
 	place    string // where the project stands inside; "" for its own path
 	settings Settings
-	log      *os.File
+	log      *buildLog
 	made     Made
 	facts    buildFacts
 }
@@ -59,7 +59,7 @@ func (b *builds) build(ctx context.Context, rel Release, built *Built) (err erro
 	}
 	defer release()
 	r.view = view
-	if r.log, err = os.Create(view.Log); err != nil {
+	if r.log, err = createLog(view.Log); err != nil {
 		return fmt.Errorf("building for %s: %w", rel.Target, err)
 	}
 	defer func() { err = errors.Join(err, r.log.Close()) }()

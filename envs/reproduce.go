@@ -44,7 +44,7 @@ func (r *builder) reproduce(ctx context.Context, first Artifacts) (_ *Reproduced
 	if err := errors.Join(runtime.RemoveAll(filepath.Dir(second.view.Dir)), second.view.make()); err != nil {
 		return nil, fmt.Errorf("building for %s again: %w", first.Target, err)
 	}
-	if second.log, err = os.Create(second.view.Log); err != nil {
+	if second.log, err = createLog(second.view.Log); err != nil {
 		return nil, fmt.Errorf("building for %s again: %w", first.Target, err)
 	}
 	defer func() { err = errors.Join(err, second.log.Close()) }()
