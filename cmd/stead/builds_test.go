@@ -25,7 +25,7 @@ func insideBuilds(i inside) {
 		run  func(i inside)
 	}{
 		{"all", buildsAll}, {"failing", buildsFailing}, {"kept", buildsKept}, {"view", buildsView}, {"ended", buildsEnded},
-		{"jobs", buildsJobs}, {"again", buildsAgain},
+		{"jobs", buildsJobs}, {"again", buildsAgain}, {"odd", buildsOdd},
 	} {
 		i.t.Run(test.name, func(t *testing.T) {
 			inner := *i.real
@@ -294,5 +294,41 @@ func buildsAgain(i inside) {
 	}
 	if len(got) != len(want) || built[0].Reproduced.Same {
 		i.t.Errorf("got %+v", built[0].Reproduced)
+	}
+}
+
+// What a build leaves that is no artifact, where artifacts can't go, and a log without end.
+func buildsOdd(i inside) {
+	i.remove("project/dist")
+	i.write("project/dist/acme/notes", "mine\n")
+	i.project = buildsOf("command = "+shell(`mkdir -p zz; echo x >zz/su; busybox chmod 4755 zz/su; busybox ln -sf /bin/sh zz/sh; busybox mkfifo zz/pipe
+		busybox yes a line of the log | busybox head -c 60000000`), `artifacts = ["zz/**"]`)
+	out, errs, code := result(i.session("build", "-q", "acme", "acme@1"))
+	if code != 0 || strings.Count(out, "\n") != 1 || !strings.HasPrefix(out, "acme@1: 1 artifact, 2 B in ") {
+		i.t.Fatalf("exit code %d, %s%s", code, out, errs)
+	}
+	for _, want := range []string{`acme@1: pattern "zz/**" leaves out zz/pipe, a named pipe, not a regular file; zz/sh, a link to /bin/sh, which leads out of the project`,
+		"acme@1: su has mode 0755 in dist/acme, not 4755: "} {
+		if !strings.Contains(errs, want) {
+			i.t.Errorf("%q isn't said in\n%s", want, errs)
+		}
+	}
+	if got := i.read("project/dist/acme/notes"); got != "mine\n" {
+		i.t.Errorf("the notes are %q", got)
+	}
+	_, log, _ := strings.Cut(errs, "log: ")
+	log, _, _ = strings.Cut(log, "\n")
+	if text, err := os.ReadFile(log); err != nil || len(text) > 50<<20 || !bytes.Contains(text, []byte(" bytes are left out here]\na line of the log\n")) {
+		i.t.Errorf("the log has %d bytes, %v", len(text), err)
+	}
+	i.remove("project/dist")
+	i.write("project/dist", "a file\n")
+	i.project = buildsOf("command = "+shell("echo it ran"), `artifacts = ["zz/sh"]`)
+	if _, errs, code := result(i.session("build", "acme")); code != 1 || !strings.Contains(errs, "/project/dist, which is no folder\nhint: ") || strings.Contains(errs, "it ran") {
+		i.t.Errorf("exit code %d, %s", code, errs)
+	}
+	i.remove("project/dist")
+	if _, errs, code := result(i.session("build", "acme")); code != 1 || !strings.Contains(errs, "is a link to /bin/sh, which leads out of the project\nhint: ") {
+		i.t.Errorf("exit code %d, %s", code, errs)
 	}
 }
