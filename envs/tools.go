@@ -129,6 +129,13 @@ func (p *puller) layer(ctx context.Context, base *Root, t *Tools) (string, error
 	if err != nil {
 		return "", err
 	}
+	m, err := store.Item{Dir: pending.Dir}.Manifest()
+	if err == nil {
+		err = t.checkShadows(base.Release, below, m)
+	}
+	if err != nil {
+		return "", errors.Join(err, pending.Discard())
+	}
 	text, err := encode(madeLayer{Release: base.Identity, Tools: *t})
 	if err == nil {
 		err = os.WriteFile(filepath.Join(pending.Dir, madeFile), text, 0o600)

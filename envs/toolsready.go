@@ -100,6 +100,11 @@ func pullChosen(ctx context.Context, cfg Config, root *Root, t *ChosenTools, opt
 	if err != nil {
 		return AddedTools{}, err
 	}
+	if opts.Locked && !layer.Made { // whoever chooses may choose anew
+		if err := t.Tools().checkClaims(cfg, root.Release, layer); err != nil {
+			return AddedTools{}, err
+		}
+	}
 	release, err := HoldTools(layer)
 	return AddedTools{t.Tools(), layer, t, release}, err
 }

@@ -9,7 +9,9 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"github.com/stead-env/stead/envs/image"
 	"github.com/stead-env/stead/envs/store"
+	"github.com/stead-env/stead/snapshot"
 )
 
 // chosenRoot is the root of acme@1 and a store that has the layer of its tools.
@@ -75,6 +77,58 @@ func TestReadyTools(t *testing.T) {
 	p.Config.Tools = nil
 	if added, err := p.ReadyTools(t.Context(), cfg, root, ToolsConfig{Locked: true}); err != nil || added.Layer != nil {
 		t.Errorf("no wishes: got %+v %v", added, err)
+	}
+}
+
+// What stead.lock tells of tools that are here already is held to what is known of them:
+// no digest does that.
+func TestForgedTools(t *testing.T) {
+	p, f := toolsProject(t, "targets = [\"acme\"]\n"+wishesOfAll)
+	cfg, root, layer := chosenRoot(t, p, f)
+	text, err := encode(madeLayer{Release: root.Identity, Tools: *testTools().Tools()})
+	if err == nil {
+		err = os.WriteFile(filepath.Join(cfg.Store.Dir(), store.Layers, layer, madeFile), text, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(p.Dir, ProjectLockFile)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ old, now, want string }{
+		{"", "", ""},
+		{"suite = \"bullseye\"", "suite = \"oldstable\"", ""}, // the same by another name
+		{`"etc/ld.so.cache",`, `"etc/passwd",`, "shadows is with /etc/passwd there, and in truth without"},
+		{`  "etc/ld.so.cache",` + "\n", "", "shadows is without /etc/ld.so.cache there"},
+		{"size = 4096", "size = 1", "size of gcc is 1 there, and in truth 4096"},
+		{"size = 1024", "size = 1", "delta is 1 bytes of 3 files there, and in truth 1024 bytes of 3 files"},
+		{"http://mirror.example/debian", "file:///srv/debian", "uri of archive debian-bullseye is file:///srv/debian there, and in truth http://mirror.example"},
+		{"2024-08-31", "2025-08-31", "date of archive debian-bullseye"},
+		{`name = "gcc-10", version = "10.2.1-6"`, `name = "gcc-10", version = "10.2.1-7"`, "gcc-10 10.2.1-7 amd64 there, and in truth gcc-10 10.2.1-6 amd64"},
+	} {
+		forged := strings.Replace(string(whole), test.old, test.now, 1)
+		if forged == string(whole) && test.old != test.now {
+			t.Errorf("there is no %s", test.old)
+		}
+		if err := os.WriteFile(path, []byte(forged), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		added, err := p.ReadyTools(t.Context(), cfg, root, ToolsConfig{Locked: true})
+		added.Release()
+		var claim *ClaimError
+		if test.want == "" && err != nil || test.want != "" && (!errors.As(err, &claim) || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s: got %v, want %s", test.now, err, test.want)
+		}
+	}
+	below := image.Below{Manifest: store.Manifest{{Path: "etc/ld.so.cache", Type: snapshot.Regular, Digest: "a"}, {Path: "etc/passwd", Type: snapshot.Regular}}}
+	made := store.Manifest{{Path: "etc/ld.so.cache", Type: snapshot.Regular, Digest: "b"}, {Path: "var/lib/dpkg/info/gcc.list", Type: snapshot.Regular}}
+	for want, shadows := range map[string][]string{"": {"etc/ld.so.cache"}, "without /etc/ld.so.cache there": nil, "with /x there": {"etc/ld.so.cache", "x"}} {
+		err := (&Tools{Shadows: shadows}).checkShadows(root.Release, below, made)
+		if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: got %v", shadows, err)
+		}
 	}
 }
 
