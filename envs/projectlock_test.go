@@ -294,6 +294,21 @@ func TestWishes(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]string{
+		"pkg-config:openssl":    "perhaps pkgconfig:openssl",
+		"pkg_config:openssl.pc": "perhaps pkgconfig:openssl",
+		"path:/usr/bin/cmake":   "perhaps file:/usr/bin/cmake",
+		"cmake:/usr/bin/cmake":  "perhaps file:/usr/bin/cmake",
+		"apt:gcc=4:10.2.1-1":    "perhaps gcc=4:10.2.1-1",
+		"libc6-dev:i368=2.31":   "perhaps libc6-dev:i386=2.31",
+		"libc6-dev:amd65":       "perhaps libc6-dev:amd64",
+		"npm:left-pad":          "a package (gcc,",
+	} {
+		_, err := parseWish(text)
+		if bad := (*WishError)(nil); !errors.As(err, &bad) || !strings.HasPrefix(bad.Hint(), want) {
+			t.Errorf("%q: got %v, want a hint at %s", text, err, want)
+		}
+	}
+	for text, want := range map[string]string{
 		"gcc": "", "file:/usr/bin/cmake": "usr/bin/cmake bin/cmake", "file:/lib/x.so": "lib/x.so usr/lib/x.so", "file:/opt/x": "opt/x",
 		"pkgconfig:zlib": "usr/lib/pkgconfig/zlib.pc usr/lib64/pkgconfig/zlib.pc usr/share/pkgconfig/zlib.pc usr/lib/x86_64-linux-gnu/pkgconfig/zlib.pc",
 	} {

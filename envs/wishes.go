@@ -2,6 +2,7 @@ package envs
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -27,7 +28,10 @@ type wish struct {
 }
 
 // WishError says that a wish for tools is none.
-type WishError struct{ Wish, Reason string }
+type WishError struct {
+	Wish, Reason string
+	meant        string // what may have been meant
+}
 
 func (e *WishError) Error() string {
 	return fmt.Sprintf("%q is no wish for tools: %s", e.Wish, e.Reason)
@@ -35,6 +39,9 @@ func (e *WishError) Error() string {
 
 // Hint says what is one.
 func (e *WishError) Hint() string {
+	if e.meant != "" {
+		return e.meant
+	}
 	return "a package (gcc, gcc=4:10.2.1-1, libfoo-dev:i386), pkgconfig:MODULE, or file:/PATH"
 }
 
@@ -49,7 +56,7 @@ const maxWish = 512
 
 // parseWish reads a wish. The error is a *WishError.
 func parseWish(text string) (wish, error) {
-	bad := func(reason string) (wish, error) { return wish{}, &WishError{text, reason} }
+	bad := func(reason string) (wish, error) { return wish{}, &WishError{Wish: text, Reason: reason} }
 	if len(text) > maxWish {
 		return bad("it is too long")
 	}
@@ -68,11 +75,83 @@ func parseWish(text string) (wish, error) {
 		}
 		return wish{text, wishFile, name}, nil
 	}
+	if name, arch, ok := splitArch(text); ok && !architectures[arch] {
+		return wish{}, otherForm(text, name, arch)
+	}
 	if !packageWish.MatchString(text) {
 		return bad("it isn't the name of a package")
 	}
 	return wish{text, wishPackage, text}, nil
 }
+
+// splitArch splits a wish at what stands for an architecture, which may be misplaced.
+func splitArch(text string) (name, arch string, ok bool) {
+	name, arch, ok = strings.Cut(text, ":")
+	if !ok || strings.Contains(name, "=") { // an epoch
+		return name, "", false
+	}
+	arch, _, _ = strings.Cut(arch, "=")
+	return name, arch, arch != ""
+}
+
+// otherForm is the error for a wish with a colon before what no architecture is called.
+func otherForm(text, name, arch string) error {
+	e := &WishError{Wish: text, Reason: fmt.Sprintf("there is no architecture %q", arch)}
+	rest := text[len(name)+1:]
+	kind := strings.NewReplacer("-", "", "_", "", ".", "").Replace(strings.ToLower(name))
+	form := ""
+	switch kind {
+	case "pkgconfig", "pkgconf", "pkgcfg", "pc", "module":
+		form = wishPkgConfig + ":" + strings.TrimSuffix(rest, ".pc")
+	case "file", "files", "path", "bin", "program":
+		form = wishFile + ":" + rest
+	case "package", "pkg", "apt", "deb", "dpkg", "debian":
+		form = rest
+	default:
+		for _, k := range slices.Sorted(maps.Keys(architectures)) {
+			if near(arch, k) {
+				form = name + ":" + k + strings.TrimPrefix(rest, arch)
+			}
+		}
+		if strings.HasPrefix(rest, "/") {
+			form = wishFile + ":" + rest
+		}
+	}
+	if form != "" && form != text && CheckWish(form) == nil {
+		e.meant = "perhaps " + form
+	}
+	if strings.HasPrefix(rest, "/") || form != "" && !strings.HasPrefix(form, name+":") {
+		e.Reason = fmt.Sprintf("%s: is no kind of wish", name)
+	}
+	return e
+}
+
+// near reports whether a name may have been meant by another one: a letter too few, too
+// many or another one, or two that changed places.
+func near(a, b string) bool {
+	if len(a) > len(b) {
+		a, b = b, a
+	}
+	i := 0
+	for i < len(a) && a[i] == b[i] {
+		i++
+	}
+	x, y := a[i:], b[i:]
+	switch {
+	case len(b)-len(a) > 1:
+		return false
+	case len(b) > len(a):
+		return x == y[1:]
+	}
+	return x == "" || x[1:] == y[1:] || len(x) > 1 && x[0] == y[1] && x[1] == y[0] && x[2:] == y[2:]
+}
+
+// architectures are those of Debian and its ports, and what stands for several.
+var architectures = map[string]bool{"all": true, "any": true, "native": true, "alpha": true, "amd64": true, "arc": true, "arm64": true,
+	"armel": true, "armhf": true, "hppa": true, "hurd-amd64": true, "hurd-i386": true, "i386": true, "ia64": true,
+	"kfreebsd-amd64": true, "kfreebsd-i386": true, "loong64": true, "m68k": true, "mips": true, "mips64el": true, "mipsel": true,
+	"powerpc": true, "powerpcspe": true, "ppc64": true, "ppc64el": true, "riscv64": true, "s390": true, "s390x": true,
+	"sh4": true, "sparc": true, "sparc64": true, "x32": true}
 
 // parseWishes reads a list of wishes. Of one that comes twice the first counts.
 func parseWishes(texts []string) ([]wish, error) {
