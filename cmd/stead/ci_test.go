@@ -123,7 +123,7 @@ func TestInCI(t *testing.T) {
 	}
 	for range 2 {
 		out, errs, code = c.command("stead", "build")
-		if code != 0 || !strings.HasPrefix(out, "acme@1: 1 artifacts") || !strings.Contains(errs, "built") || strings.Count(errs, note) != 1 {
+		if code != 0 || !strings.HasPrefix(out, "acme@1: 1 artifact,") || !strings.Contains(errs, "built") || strings.Count(errs, note) != 1 {
 			t.Errorf("build: exit code %d, wrote %q\n%s", code, out, errs)
 		}
 		if got, want := c.read("src/app/dist/acme/app"), r.must(exec.Command("cat", filepath.Join(host, "etc/debian_version"))); got != want {

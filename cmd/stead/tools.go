@@ -195,7 +195,7 @@ func printTools(out io.Writer, t envs.TargetTools, all bool) error {
 	for _, p := range t.Packages {
 		size += p.Size
 	}
-	fmt.Fprintf(out, "%s: %d packages, %s to fetch\n", name, len(t.Packages), envs.Bytes(size))
+	fmt.Fprintf(out, "%s: %s, %s to fetch\n", name, counted(len(t.Packages), "package"), envs.Bytes(size))
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	line := func(wish string, p envs.ToolPackage, size, from string) {
 		fmt.Fprintf(w, "  %s\t%s\t%s\t%s\t%s\n", clean(wish), clean(p.Package), clean(p.Version), size, clean(from))

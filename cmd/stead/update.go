@@ -103,7 +103,7 @@ func (g *globals) tellUpdated(done []envs.Updated, asJSON bool) error {
 		printToolChanges(g.stdout, u.Change)
 	}
 	if sole > 0 {
-		fmt.Fprintf(g.stderr, "%d blobs exist only here: stead push\n", sole)
+		fmt.Fprintf(g.stderr, "%s exist%s only here: stead push\n", counted(sole, "blob"), map[bool]string{true: "s"}[sole == 1])
 	}
 	return nil
 }
@@ -114,9 +114,9 @@ func toolsOf(u envs.Updated) string {
 	case u.Tools == 0 && len(u.Change) == 0:
 		return ""
 	case len(u.Change) == 0:
-		return fmt.Sprintf(", with the same %d packages of tools", u.Tools)
+		return ", with the same " + counted(u.Tools, "package") + " of tools"
 	}
-	return fmt.Sprintf(", with %d packages of tools", u.Tools)
+	return ", with " + counted(u.Tools, "package") + " of tools"
 }
 
 // printToolChanges prints a line for each kind of change.
@@ -141,4 +141,12 @@ func printToolChanges(out io.Writer, changes []envs.ToolChange) {
 			fmt.Fprintf(out, "  %s %s\n", list.verb, strings.Join(list.what, ", "))
 		}
 	}
+}
+
+// counted is a number of things, in words: "1 package", "2 packages".
+func counted(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
