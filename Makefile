@@ -33,7 +33,7 @@ fuzz:
 
 test: setup check fuzz
 	@[ "$$(id -u)" != 0 ] || .ci/containerd >/dev/null
-	go test -count=1 -timeout 14m $(programs) ./...
+	go test -count=1 -timeout 40m $(programs) ./...
 
 demo: setup build
 	testdata/demo/demo
