@@ -2,6 +2,7 @@ package envs
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -192,4 +193,31 @@ func (p *Project) Wanted(refs []string) ([]Ref, error) {
 		return all, nil
 	}
 	return picked, nil
+}
+
+// Strays say of each table [target.NAME] of stead.toml that it is for no target: neither
+// stead.toml nor the fleet has one of that name, which may be misspelt.
+func (p *Project) Strays(f *Fleet) (notes []string) {
+	refs, err := p.Wanted(nil)
+	if err != nil {
+		return nil
+	}
+	var listed []string
+	for _, r := range refs {
+		listed = append(listed, r.Target)
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.Config.Target)) {
+		if slices.Contains(listed, name) {
+			continue
+		}
+		if known, err := f.Targets(); err != nil || slices.Contains(known, name) {
+			continue // commands may name it, too
+		}
+		note := fmt.Sprintf("%s has [target.%s], and targets has no %s", ProjectFile, name, name)
+		if i := slices.IndexFunc(listed, func(l string) bool { return near(name, l) }); i >= 0 {
+			note += ": perhaps " + listed[i]
+		}
+		notes = append(notes, note)
+	}
+	return notes
 }

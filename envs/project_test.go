@@ -98,6 +98,16 @@ func TestProjectMistakes(t *testing.T) {
 	}
 }
 
+func TestStrays(t *testing.T) {
+	f := testFleet(t)
+	addRelease(t, f, "globex", "p=1")
+	p := testProject(t, "targets = [\"bull:next\", \"acme\"]\n[target.bul]\ntools = []\n[target.acme]\ntools = []\n[target.globex]\ntools = []\n[target.x]\n")
+	want := []string{"stead.toml has [target.bul], and targets has no bul: perhaps bull", "stead.toml has [target.x], and targets has no x"}
+	if got := p.Strays(f); !reflect.DeepEqual(got, want) {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestOpenProject(t *testing.T) {
 	top, err := filepath.EvalSymlinks(t.TempDir())
 	if err != nil {

@@ -234,6 +234,9 @@ func (g *globals) open(withStore bool) (*work, error) {
 		return nil, err
 	}
 	w.config = envs.Config{Fleet: w.fleet, Progress: w.meter.event}
+	for _, note := range w.project.Strays(w.fleet) {
+		w.config.Progress.Note("reading", note)
+	}
 	if !withStore {
 		return w, nil
 	}
