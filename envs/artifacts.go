@@ -71,7 +71,8 @@ type gatherer struct {
 	matched int
 }
 
-// leftOut is what a wildcard matches and nobody can take: the first few by name.
+// leftOut is what a note tells of, such as what a wildcard matches and nobody can take:
+// the first few by name.
 type leftOut struct {
 	first []string
 	count int

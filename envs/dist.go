@@ -108,10 +108,11 @@ func bring(ctx context.Context, view *os.Root, projectDir string, list Artifacts
 	}
 	defer project.Close()
 	d := newDist(project, list.Target)
-	if err := d.prepare(); err != nil {
+	if err := d.prepare(note); err != nil {
 		return list, wrap(err)
 	}
 	defer project.RemoveAll(d.next) //nolint:errcheck // gone where all went well
+	var lesser leftOut
 	for _, dest := range slices.Sorted(maps.Keys(found)) {
 		if err := ctx.Err(); err != nil {
 			return list, err
@@ -121,10 +122,13 @@ func bring(ctx context.Context, view *os.Root, projectDir string, list Artifacts
 			return list, wrap(fmt.Errorf("%s: %w", found[dest], cause(err)))
 		}
 		if a.BuiltMode != "" {
-			note(fmt.Sprintf("%s has mode %s in dist/%s, not %s: setuid, setgid and sticky bits are for whoever installs it", dest, a.Mode, list.Target, a.BuiltMode))
+			lesser.add(fmt.Sprintf("%s has mode %s, not %s", path.Join(d.target, dest), a.Mode, a.BuiltMode))
 		}
 		a.Path, a.Source = dest, found[dest]
 		list.Artifacts = append(list.Artifacts, a)
+	}
+	if lesser.count > 0 {
+		note(fmt.Sprintf("setuid, setgid and sticky bits are left to whoever installs: %s", &lesser))
 	}
 	if list.Evidence, err = evidence(list.Artifacts); err != nil {
 		return list, wrap(err)

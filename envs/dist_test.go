@@ -218,6 +218,7 @@ func TestBringChecksDist(t *testing.T) {
 		{map[string]string{"dist/acme@": "../else", "else/": ""}, "/dist/acme, which is a link, whose place"},
 		{map[string]string{"dist/acme": "file"}, "/dist/acme, which is no folder"},
 		{map[string]string{"dist@": "out", "out/": ""}, ""},
+		{map[string]string{"dist/.acme.old@": "../src", "dist/.acme.new@": "../src", "src/main.c": "1"}, ""},
 		{nil, ""},
 	} {
 		project := t.TempDir()
@@ -228,6 +229,9 @@ func TestBringChecksDist(t *testing.T) {
 		if test.want == "" {
 			if err != nil {
 				t.Errorf("%v: %v", test.files, err)
+			}
+			if got := filesIn(t, project)["src/main.c"]; got != test.files["src/main.c"] {
+				t.Errorf("%v: the source is %q", test.files, got)
 			}
 			continue
 		}
@@ -278,7 +282,8 @@ func TestBringKeepsOthers(t *testing.T) {
 			equal(t, got, map[string]string{"acme/app": "program", "acme/x": "file", "acme/y/z": "deep", "acme/notes": "3", "acme/sub/deep/notes": "4",
 				"acme/app~": "older", "acme/app~~": "mine", "acme/x~/own": "5", "acme/y~": "6", "acme/\xff/\xfe": "7"})
 		}
-		if len(notes) != 3 || notes[0] != "dist/acme/app was not from a build, and now is: what was there is dist/acme/app~~" {
+		if len(notes) != 1 || notes[0] != "artifacts took the names of files that no build brought: "+
+			"dist/acme/app is now dist/acme/app~~; dist/acme/x/own is now dist/acme/x~/own; dist/acme/y is now dist/acme/y~" {
 			t.Errorf("told %q", notes)
 		}
 	}
@@ -298,7 +303,7 @@ func TestBringWithoutSetuid(t *testing.T) {
 	defer view.Close()
 	said := ""
 	list, err := bring(t.Context(), view, project, Artifacts{Target: "acme"}, map[string]string{"su": "su"}, noEvidence, func(text string) { said += text })
-	if err != nil || list.Artifacts[0].Mode != "0755" || list.Artifacts[0].BuiltMode != "4755" || !strings.HasPrefix(said, "su has mode 0755 in dist/acme, not 4755: ") {
+	if err != nil || list.Artifacts[0].Mode != "0755" || list.Artifacts[0].BuiltMode != "4755" || !strings.HasSuffix(said, ": dist/acme/su has mode 0755, not 4755") {
 		t.Errorf("got %+v, %v, and told %q", list.Artifacts, err, said)
 	}
 	if fi, err := os.Stat(filepath.Join(project, "dist/acme/su")); err != nil || fi.Mode() != 0o755 {

@@ -29,19 +29,23 @@ func newDist(project *os.Root, target string) *dist {
 }
 
 // prepare makes the next folder. Where a swap ended early, it is brought to its end.
-func (d *dist) prepare() error {
+func (d *dist) prepare(note func(string)) error {
 	if err := makeDir(d.project, "dist", d.owner); err != nil {
 		return err
 	}
 	if err := d.project.RemoveAll(d.next); err != nil {
 		return err
 	}
-	if _, err := d.project.Lstat(d.old); err == nil {
+	if fi, err := d.project.Lstat(d.old); err == nil && !fi.IsDir() {
+		if err := d.project.RemoveAll(d.old); err != nil { // a foreign project's link, maybe: what it leads to stays
+			return err
+		}
+	} else if err == nil {
 		if _, err := d.project.Lstat(d.target); errors.Is(err, fs.ErrNotExist) {
 			if err := d.project.Rename(d.old, d.target); err != nil {
 				return err
 			}
-		} else if err := d.leave(func(string) {}); err != nil {
+		} else if err := d.leave(note); err != nil {
 			return err
 		}
 	}
@@ -61,7 +65,7 @@ func (d *dist) swap(note func(string)) error {
 
 // leave moves what people put into the old folder to the new one, and removes the rest.
 func (d *dist) leave(note func(string)) error {
-	brought := d.brought()
+	brought, moved := d.brought(), leftOut{}
 	err := fs.WalkDir(d.project.FS(), d.old, func(p string, e fs.DirEntry, err error) error {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil // there was no build before
@@ -74,13 +78,16 @@ func (d *dist) leave(note func(string)) error {
 		if err != nil || brought[rel] {
 			return err
 		}
-		if err := d.move(rel, note); err != nil || !e.IsDir() {
+		if err := d.move(rel, &moved); err != nil || !e.IsDir() {
 			return err
 		}
 		return fs.SkipDir
 	})
 	if err != nil {
 		return fmt.Errorf("moving what was put there: %w", err)
+	}
+	if moved.count > 0 {
+		note(fmt.Sprintf("artifacts took the names of files that no build brought: %s", &moved))
 	}
 	return d.project.RemoveAll(d.old)
 }
@@ -110,7 +117,7 @@ func (d *dist) brought() map[string]bool {
 }
 
 // move moves a file from the old folder to the new one, by its own name if that is free.
-func (d *dist) move(rel string, note func(string)) error {
+func (d *dist) move(rel string, renamed *leftOut) error {
 	at, parts := d.target, strings.Split(rel, "/")
 	for i, part := range parts {
 		last := i == len(parts)-1
@@ -140,8 +147,8 @@ func (d *dist) move(rel string, note func(string)) error {
 			return err
 		}
 	}
-	if moved := path.Join(d.target, rel); at != moved {
-		note(fmt.Sprintf("%s was not from a build, and now is: what was there is %s", moved, at))
+	if was := path.Join(d.target, rel); at != was {
+		renamed.add(was + " is now " + at)
 	}
 	return d.project.Rename(path.Join(d.old, rel), at)
 }

@@ -44,3 +44,10 @@ func TestFormat(t *testing.T) {
 		}
 	}
 }
+
+func TestLookupOfNothing(t *testing.T) {
+	err := Lookup(Spec{Name: "acme@1", Command: []string{""}}, t.TempDir())
+	if err == nil || ExitCode(err) != CodeNotFound || err.Error() != "executing the command: its name is empty" {
+		t.Errorf("got %v", err)
+	}
+}

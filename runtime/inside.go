@@ -211,6 +211,9 @@ func Lookup(spec Spec, root string) error {
 	fail := func(code int, text string) error {
 		return &Error{Op: "executing " + name, Code: code, Err: errors.New(text)}
 	}
+	if name == "" {
+		return &Error{Op: "executing the command", Code: CodeNotFound, Err: errors.New("its name is empty")}
+	}
 	candidates := []string{name}
 	if !strings.Contains(name, "/") {
 		candidates = nil
