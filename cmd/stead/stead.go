@@ -132,10 +132,7 @@ func newRoot(g *globals, args []string) *cobra.Command {
 		if err := fromEnvironment(cmd); err != nil {
 			return err
 		}
-		if err := checkProgress(g.progress); err != nil {
-			return usagef("--progress can't be %q: %w", g.progress, err)
-		}
-		if err := checkGroups(cmd); err != nil {
+		if err := g.checkFlags(cmd); err != nil {
 			return err
 		}
 		return g.namespace(cmd, args)
@@ -164,8 +161,12 @@ func newRoot(g *globals, args []string) *cobra.Command {
 	return root
 }
 
-// checkGroups is cobra's check of flags that exclude each other, as a usage error.
-func checkGroups(cmd *cobra.Command) error {
+// checkFlags is cobra's check of flags that exclude each other, as a usage error, and
+// that of those which all commands have.
+func (g *globals) checkFlags(cmd *cobra.Command) error {
+	if err := checkProgress(g.progress); err != nil {
+		return usagef("--progress can't be %q: %w", g.progress, err)
+	}
 	err := cmd.ValidateFlagGroups()
 	if err == nil {
 		return nil
