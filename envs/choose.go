@@ -39,6 +39,9 @@ func (p *Project) Choose(f *Fleet, refs []Ref, locked bool) ([]Release, error) {
 			if err != nil {
 				return nil, err
 			}
+			if locked && r.Number < c.Release { // a release that is renumbered gets a later number
+				return nil, &LockedError{ref.Target, fmt.Sprintf("it has release %d, and the fleet has that one as %s", c.Release, r)}
+			}
 			if reason := p.otherWishes(ref.Target, c); locked && reason != "" {
 				return nil, &LockedError{ref.Target, reason}
 			}

@@ -210,6 +210,24 @@ func TestChooseRenumbered(t *testing.T) {
 	if got, err := choose(t, p, f, true); err != nil || got != "acme@5" {
 		t.Errorf("got %s %v", got, err)
 	}
+	path := filepath.Join(p.Dir, ProjectLockFile)
+	lock, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, []byte(strings.Replace(string(lock), "release = 1", "release = 9", 1)), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var locked *LockedError
+	if _, err := choose(t, p, f, true); !errors.As(err, &locked) || !strings.Contains(err.Error(), "it has release 9, and the fleet has that one as acme@5") {
+		t.Errorf("got %v", err)
+	}
+	if got, err := choose(t, p, f, false); err != nil || got != "acme@5" {
+		t.Errorf("got %s %v", got, err)
+	}
+	if err := os.WriteFile(path, lock, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	// The same number with other content is another release.
 	for _, name := range []string{"5.lock", "1.lock"} {
 		n := lockNumber(name)
@@ -217,7 +235,6 @@ func TestChooseRenumbered(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	var locked *LockedError
 	if got, err := choose(t, p, f, false); !errors.As(err, &locked) {
 		t.Errorf("got %s %v", got, err)
 	}
