@@ -2,6 +2,7 @@ package envs
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -249,6 +250,19 @@ tools = ["gcc", "make", "cmake"]`)
 	}
 }
 
+// What is in the way of several targets in the same way is said once, with its way out.
+func TestFailures(t *testing.T) {
+	unknown := &UnknownError{Kind: "package", Name: "gccc", Of: "the archive", hint: "there is gcc"}
+	done := []Updated{{want: "bull:next", cause: unknown}, {Target: "fine"}, {want: "acme", cause: errors.New("no room")},
+		{want: "book", cause: fmt.Errorf("%w", unknown)}}
+	got := Failures(done)
+	var hinted *UnknownError
+	if len(got) != 2 || got[0].Error() != "updating bull:next, book: "+unknown.Error() || !errors.As(got[0], &hinted) ||
+		got[1].Error() != "updating acme: no room" {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestCompareChosen(t *testing.T) {
 	after := testTools()
 	after.Packages = append(after.Packages[1:], ChosenTool{Package: lock.Package{Name: "gdb", Version: "10", Architecture: "amd64"}})
@@ -306,6 +320,11 @@ func TestWishes(t *testing.T) {
 		_, err := parseWish(text)
 		if bad := (*WishError)(nil); !errors.As(err, &bad) || !strings.HasPrefix(bad.Hint(), want) {
 			t.Errorf("%q: got %v, want a hint at %s", text, err, want)
+		}
+	}
+	for text, want := range map[string]string{"pkgconfig:libpngg": "such as libpngg-dev", "file:/usr/bin/cc": "alternatives"} {
+		if hint := (&NoShipperError{text}).Hint(); !strings.Contains(hint, want) {
+			t.Errorf("%s: got the hint %s", text, hint)
 		}
 	}
 	for text, want := range map[string]string{

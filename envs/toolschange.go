@@ -53,10 +53,7 @@ func (p *Project) changeTools(ctx context.Context, cfg Config, target string, ch
 		return slices.Equal(before, after)
 	})
 	done, choices, err := next.choices(ctx, cfg, refs, opts)
-	for _, u := range done {
-		err = errors.Join(err, u.err)
-	}
-	if err != nil {
+	if err = errors.Join(append(Failures(done), err)...); err != nil {
 		return nil, false, err
 	}
 	err = p.exclusive(func() error {

@@ -32,6 +32,9 @@ func (e *NoShipperError) Error() string {
 
 // Hint says how to go on.
 func (e *NoShipperError) Hint() string {
+	if name, ok := strings.CutPrefix(e.Wish, wishPkgConfig+":"); ok {
+		return "a module is called like its .pc file; or ask for a package by its name, such as lib" + strings.TrimPrefix(name, "lib") + "-dev"
+	}
 	return "ask for a package by its name: what a package's scripts make, such as alternatives (/usr/bin/cc), is in no list"
 }
 

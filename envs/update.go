@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 )
@@ -33,7 +34,27 @@ type Updated struct {
 	Error string `json:"error,omitempty"`
 	Hint  string `json:"hint,omitempty"`
 
-	err error
+	want  string // as stead.toml has the target
+	cause error
+	err   error
+}
+
+// Failures are what was in the way of targets: what is the same for several is said once.
+func Failures(done []Updated) (errs []error) {
+	for i, u := range done {
+		same := func(o Updated) bool { return o.cause != nil && o.cause.Error() == u.cause.Error() }
+		if u.cause == nil || slices.ContainsFunc(done[:i], same) {
+			continue
+		}
+		names := []string{u.want}
+		for _, o := range done[i+1:] {
+			if same(o) {
+				names = append(names, o.want)
+			}
+		}
+		errs = append(errs, fmt.Errorf("updating %s: %w", strings.Join(names, ", "), u.cause))
+	}
+	return errs
 }
 
 // ToolChange is a package of the tools that came, went, or has another version.
@@ -122,6 +143,7 @@ func (p *Project) choices(ctx context.Context, cfg Config, refs []Ref, opts Upda
 			}
 			c, err := p.choose(ctx, cfg, ref, old, opts)
 			if err != nil {
+				done[i].want, done[i].cause = ref.String(), err
 				done[i].err = fmt.Errorf("updating %s: %w", ref, err)
 				done[i].Error = done[i].err.Error()
 				var hinted interface{ Hint() string }

@@ -66,10 +66,8 @@ func runUpdate(ctx context.Context, g *globals, f updateFlags, args []string) (e
 	if failed < 2 || f.asJSON || !ok || len(all.Unwrap()) != failed {
 		return err
 	}
-	for _, u := range done { // each with its own way out
-		if u.Error != "" {
-			g.report(nil, &hintError{errors.New(u.Error), u.Hint})
-		}
+	for _, err := range envs.Failures(done) { // each with its own way out
+		g.report(nil, err)
 	}
 	return exitCode(exitError)
 }
