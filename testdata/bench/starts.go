@@ -162,20 +162,29 @@ func (b *bench) startRatios() {
 }
 
 // bundles writes bundles for bare runc on the same root: stead's own, read off a
-// running session, and the one that `runc spec` writes.
+// running session of runc's, and the one that `runc spec` writes.
 func (b *bench) bundles(ctx context.Context) error {
 	for _, dir := range []string{bundleDir, plainDir, shellDir} {
 		if err := os.Mkdir(b.path(dir), 0o700); err != nil {
 			return err
 		}
 	}
+	runc, err := exec.LookPath("runc")
+	if err != nil {
+		return err
+	}
+	alone := b.path("runc-alone") // crun would be taken before it, and needs less
+	if err := errors.Join(os.Mkdir(alone, 0o700), os.Symlink(runc, filepath.Join(alone, "runc"))); err != nil {
+		return err
+	}
 	sleep := exec.CommandContext(ctx, b.stead, "run", "server", "--", "sleep", "60")
 	sleep.Dir = b.path("project")
-	sleep.Env = append(os.Environ(), "STEAD_FLEET="+b.fleet, "STEAD_STORE="+b.store)
+	sleep.Env = append(os.Environ(), "STEAD_FLEET="+b.fleet, "STEAD_STORE="+b.store, "PATH="+alone)
 	if err := sleep.Start(); err != nil {
 		return err
 	}
-	config, err := awaitFile(ctx, filepath.Join(b.store, "sessions/*/config.json"))
+	// The session's own folder is in its mount namespace alone; stead holds it open.
+	config, err := awaitFile(ctx, fmt.Sprintf("/proc/%d/fd/*/config.json", sleep.Process.Pid))
 	err = errors.Join(err, sleep.Process.Signal(syscall.SIGTERM))
 	sleep.Wait() //nolint:errcheck // it was told to end
 	if err != nil {
