@@ -90,14 +90,7 @@ func TestJobsTell(t *testing.T) {
 		}
 		before := slices.Clone(spec.Env)
 		got := test.jobs.tell(spec, test.engine)
-		value := func(name string) string {
-			i := slices.IndexFunc(got.Env, func(v string) bool { return strings.HasPrefix(v, name+"=") })
-			if i < 0 {
-				return ""
-			}
-			return strings.TrimPrefix(got.Env[i], name+"=")
-		}
-		if value("MAKEFLAGS") != test.flags || value("STEAD_JOBS") != test.share {
+		if variable(got, "MAKEFLAGS") != test.flags || variable(got, "STEAD_JOBS") != test.share {
 			t.Errorf("%s: got %q", test.name, got.Env)
 		}
 		if wrapped := got.Command[0] == "/bin/sh"; wrapped != test.wrapped || !slices.Equal(got.Command[len(got.Command)-len(spec.Command):], spec.Command) {

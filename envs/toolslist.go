@@ -36,17 +36,21 @@ type ToolPackage struct {
 	From         string `json:"from,omitempty"` // the archive: address and suite
 }
 
+// chosenFor reads stead.lock for some targets, or for all that stead.toml lists.
+func (p *Project) chosenFor(refs []Ref) (projectLock, []Ref, error) {
+	l, err := p.readLock()
+	if err == nil && len(refs) == 0 {
+		refs, err = p.Wanted(nil)
+	}
+	return l, refs, err
+}
+
 // ListTools tells what tools there are for some targets, or for all that stead.toml
 // lists.
 func (p *Project) ListTools(refs []Ref) ([]TargetTools, error) {
-	l, err := p.readLock()
+	l, refs, err := p.chosenFor(refs)
 	if err != nil {
 		return nil, err
-	}
-	if len(refs) == 0 {
-		if refs, err = p.Wanted(nil); err != nil {
-			return nil, err
-		}
 	}
 	list := []TargetTools{}
 	for _, ref := range refs {
@@ -109,14 +113,9 @@ type Chain struct {
 // WhyTool tells why a package is there, for each target that has it. Where none has it
 // the error is an *UnknownError.
 func (p *Project) WhyTool(f *Fleet, refs []Ref, name string) ([]Reason, error) {
-	l, err := p.readLock()
+	l, refs, err := p.chosenFor(refs)
 	if err != nil {
 		return nil, err
-	}
-	if len(refs) == 0 {
-		if refs, err = p.Wanted(nil); err != nil {
-			return nil, err
-		}
 	}
 	reasons, known := []Reason{}, map[string]bool{}
 	for _, ref := range refs {

@@ -122,17 +122,7 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 	if err := kept.use(root, engine, tools); err != nil {
 		return notStarted(g, err)
 	}
-	w.meter.close()
-	g.sweep(ctx, engine, spec.Scratch)
-	if err := ctx.Err(); err != nil {
-		return notStarted(g, err)
-	}
-	// From here on signals are the command's, which may survive them: the engine
-	// passes them on.
-	result, err := engine.Run(context.WithoutCancel(ctx), spec, runtime.Stdio{In: os.Stdin, Out: g.stdout, Err: g.stderr})
-	for _, note := range result.Notes {
-		fmt.Fprintln(g.stderr, note)
-	}
+	result, err := g.start(ctx, w, engine, spec)
 	if err != nil {
 		return notStarted(g, err)
 	}
@@ -144,6 +134,22 @@ func runSession(ctx context.Context, g *globals, f sessionFlags, target, command
 		return exitCode(result.ExitCode)
 	}
 	return nil
+}
+
+// start runs a session to its end and tells what the engine notes.
+func (g *globals) start(ctx context.Context, w *work, engine runtime.Engine, spec runtime.Spec) (runtime.Result, error) {
+	w.meter.close()
+	g.sweep(ctx, engine, spec.Scratch)
+	if err := ctx.Err(); err != nil {
+		return runtime.Result{}, err
+	}
+	// From here on signals are the command's, which may survive them: the engine
+	// passes them on.
+	result, err := engine.Run(context.WithoutCancel(ctx), spec, runtime.Stdio{In: os.Stdin, Out: g.stdout, Err: g.stderr})
+	for _, note := range result.Notes {
+		fmt.Fprintln(g.stderr, note)
+	}
+	return result, err
 }
 
 // tellGone says what a session lost. What a script runs has its standard error to

@@ -34,16 +34,7 @@ func runView(ctx context.Context, g *globals, f sessionFlags, target []string) e
 		return notStarted(g, err)
 	}
 	defer release()
-	w.meter.close()
-	g.sweep(ctx, engine, spec.Scratch)
-	if err := ctx.Err(); err != nil {
-		return notStarted(g, err)
-	}
-	// From here on signals are the shell's, which may survive them.
-	result, err := engine.Run(context.WithoutCancel(ctx), spec, runtime.Stdio{In: os.Stdin, Out: g.stdout, Err: g.stderr})
-	for _, note := range result.Notes {
-		fmt.Fprintln(g.stderr, note)
-	}
+	result, err := g.start(ctx, w, engine, spec)
 	if err != nil {
 		return notStarted(g, err)
 	}
