@@ -1,5 +1,5 @@
 // Package envs holds fleets and projects: targets, releases and streams, and what
-// is done with them: Snapshot, Pull, Fsck, sessions and builds. It chains the
+// is done with them: Snapshot, Pull, Fsck, tools, sessions and builds. It chains the
 // packages below it, which don't know each other. How a host is reached and which
 // engine runs a container is handed in.
 package envs

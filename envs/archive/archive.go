@@ -1,6 +1,6 @@
-// Package archive finds where an installed package can be fetched, with a chain
-// of signatures from the archive's key to the package's digest, and fetches files
-// by digest. Each distribution has one file with its chain of places to look. It
+// Package archive finds where an installed package can be fetched, and what else its
+// archives offer, with a chain of signatures from the archive's key to the package's
+// digest, and fetches files by digest. Each distribution has one file with its chain of places to look. It
 // decides nothing about what is installed: a digest is proved by envs.
 package archive
 

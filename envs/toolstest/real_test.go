@@ -1,23 +1,16 @@
 package toolstest
 
 import (
-	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
-	"github.com/stead-env/stead/envs"
-	"github.com/stead-env/stead/envs/image"
 	"github.com/stead-env/stead/envs/lock"
-	"github.com/stead-env/stead/envs/store"
 )
 
 // compilers are the tools of which the layer must change nothing else of a server.
@@ -107,80 +100,4 @@ dpkg --verify | grep -v ' c /' || true
 	if tools.Delta.Size > 2<<20 {
 		t.Errorf("the delta has %d bytes", tools.Delta.Size)
 	}
-}
-
-// BenchmarkNine gives nine releases a few packages apart the same tools, and tells how
-// much disk all take, of what one does.
-func BenchmarkNine(b *testing.B) {
-	w := newWorld(b)
-	packages := w.choose(compilers...)
-	text, err := w.base.Release.Text()
-	if err != nil {
-		b.Fatal(err)
-	}
-	without := []string{"vim-tiny", "nano", "less", "curl", "rsyslog", "logrotate", "cron", "sudo", "iproute2", "procps"}
-	var one, nine int64
-	for i := range 9 {
-		l, err := lock.Read(text)
-		if err != nil {
-			b.Fatal(err)
-		}
-		l.Packages = slices.DeleteFunc(l.Packages, func(p lock.Package) bool { return i > 0 && (p.Name == without[i] || p.Name == without[i-1]) })
-		begun := time.Now()
-		made := *w
-		if i > 0 {
-			made.base = w.derived(fmt.Sprint("acme-", i), l)
-		}
-		tools, err := made.make(packages...)
-		if err != nil {
-			b.Fatal(err)
-		}
-		nine = w.disk()
-		b.Logf("target %d: %s, delta of %d bytes, %d bytes of disk", i, time.Since(begun).Round(time.Second/10), tools.Delta.Size, nine)
-		if i == 0 {
-			one = nine
-		}
-	}
-	b.ReportMetric(float64(nine)/float64(one), "times-the-disk-of-one")
-}
-
-// derived adds a release to the fleet and makes its root.
-func (w *world) derived(target string, l *lock.Lock) *envs.Root {
-	w.t.Helper()
-	l.Release.Target, l.Release.Number, l.Release.Parent = target, 1, ""
-	for range 2 { // the first attempt tells the digest
-		rel, _, err := w.cfg.Fleet.AddRelease(target, func(n int, _ envs.Release) ([]byte, error) {
-			l.Release.Number = n
-			return l.Write(), nil
-		})
-		if err != nil {
-			w.t.Fatal(err)
-		}
-		root, err := envs.Pull(w.t.Context(), w.cfg, rel)
-		if err == nil {
-			return root
-		}
-		differs, ok := errors.AsType[*image.RootfsError](err)
-		if !ok {
-			w.t.Fatal(err)
-		}
-		l.Rootfs.Digest = differs.Got
-	}
-	w.t.Fatal("the root comes out differently each time")
-	return nil
-}
-
-// disk is what the store takes.
-func (w *world) disk() int64 {
-	w.t.Helper()
-	out, err := exec.Command("du", "-sc", "-B1", w.cfg.Store.Dir(), filepath.Join(w.cfg.Store.Dir(), store.Roots)+"/").Output()
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	lines := strings.Fields(string(out)) // the last line is the sum
-	n, err := strconv.ParseInt(lines[len(lines)-2], 10, 64)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return n
 }
