@@ -1,0 +1,104 @@
+// Package content reads what an artifact is made of: a file, a folder, a package or
+// another archive. It tells where on a target each file would lie, and judges nothing. All
+// that it reads is bounded: in bytes, in entries, in memory.
+package content
+
+import (
+	"io"
+	"io/fs"
+)
+
+// DefaultAt is where files lie that have no place of their own: in a folder that no
+// target has.
+const DefaultAt = "/.stead-artifact"
+
+// Format is what a set of files came as.
+type Format string
+
+// The formats.
+const (
+	Plain  Format = "file"
+	Folder Format = "folder"
+	Deb    Format = "deb"
+	RPM    Format = "rpm"
+	Tar    Format = "tar"
+	Zip    Format = "zip"
+	Wheel  Format = "wheel"
+	Jar    Format = "jar" // also .war, .ear
+)
+
+// Set are files that lie on a target together: what a folder, a package or another
+// archive brings. An archive within it is a set of its own.
+type Set struct {
+	Name    string // for people: "dist/app.deb", "dist.tar: lib/app.whl"
+	Format  Format
+	At      string // the folder on the target that its files lie below: "/" for packages
+	Package *Package
+	Within  *Set // that holds this archive; nil for an argument
+	// Broken says why the rest of the archive can't be read: no tool would take it.
+	Broken error
+}
+
+// Package is what a package tells of itself.
+type Package struct {
+	Name, Version, Architecture string // as its format spells them
+	// Depends are what it needs, each as its format spells it: for a .deb Pre-Depends and
+	// Depends, "libc6 (>= 2.34) | libc6-udeb"; for a .rpm "libc.so.6(GLIBC_2.34)(64bit)",
+	// "bash >= 4.2"; for a wheel "numpy>=1.2; extra == 'fast'".
+	Depends  []string
+	Excludes []string // Conflicts and Breaks
+	Provides []string
+	// Tags are those of a wheel, one by one: "cp311-cp311-manylinux_2_17_x86_64".
+	Tags   []string
+	Python string // a wheel's Requires-Python: ">=3.8"
+}
+
+// Type is a file's.
+type Type string
+
+// The types. Devices, sockets and pipes are none that start: Other.
+const (
+	Regular  Type = "file"
+	Dir      Type = "folder"
+	Link     Type = "link"
+	HardLink Type = "hard link"
+	Other    Type = "other"
+)
+
+// HeadBytes is how much of every file is read.
+const HeadBytes = 64 << 10
+
+// File is one entry of a set.
+type File struct {
+	Path string // on the target: absolute, clean
+	Name string // for people: where it was found, "dist/app.deb: /usr/bin/app"
+	Type Type
+	Mode fs.FileMode // permissions with the special bits
+	Size int64
+	// Target is a link's, as it is written, which may lead anywhere; a hard link's is the
+	// Path of a file of the same set that came before.
+	Target string
+	// Head are the first bytes, the whole where Size is no larger than HeadBytes. It is
+	// the receiver's to keep.
+	Head []byte
+	// Content is the whole of a file that begins as ELF does, nil for others. It is gone
+	// when the function that was given the file returns.
+	Content io.ReaderAt
+}
+
+// ELF tells whether a file is to be read as an object.
+func (f *File) ELF() bool { return len(f.Head) >= 4 && string(f.Head[:4]) == "\x7fELF" }
+
+// Options are how an artifact is read.
+type Options struct {
+	At    string // where a file or a folder's files lie; "" for DefaultAt
+	Spool string // a folder for temporary files, "" for the system's
+	Limits
+}
+
+// Limits bound one artifact, with all that is nested in it.
+type Limits struct {
+	Entries int   // zero for 400,000
+	Bytes   int64 // unpacked; zero for 16 GiB
+	Member  int64 // one file that is read whole; zero for 4 GiB
+}
