@@ -1,6 +1,7 @@
 package artifact
 
 import (
+	"github.com/stead-env/stead/envs/artifact/content"
 	"github.com/stead-env/stead/envs/artifact/object"
 )
 
@@ -32,7 +33,7 @@ type File struct {
 	Name string // for people: "dist/acme/app", "app.deb: usr/bin/app"
 	Path string // where it is going to lie on the target, absolute and clean
 	Link string // what a symbolic link leads to; "" for all others
-	Dir  bool   // a folder: needed for empty ones only
+	Dir  bool   // a folder
 
 	// Object is what the loader reads of it, and Err, usually an *object.Error, why there
 	// is none.
@@ -48,14 +49,7 @@ type File struct {
 
 // Package is what a package asks of the system that it is installed on.
 type Package struct {
-	Name         string // for people: the file's
-	Package      string
-	Version      string
-	Architecture string
-	// Format is deb, rpm or wheel: whose rules the relations follow.
-	Format string
-	// Relations are its dependencies by field, as the field has them: "Depends",
-	// "Pre-Depends", "Conflicts", "Breaks"; an .rpm's "Requires", one to a line; a wheel's
-	// "Tag" and "Requires-Python".
-	Relations map[string]string
+	File   string         // for people: "dist/app.deb"
+	Format content.Format // whose rules its relations follow: Deb, RPM or Wheel
+	*content.Package
 }
