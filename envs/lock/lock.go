@@ -9,21 +9,23 @@ import (
 )
 
 // Version is the version of the format that this program writes. Every version
-// up to it can be read.
-const Version = 1
+// up to it can be read. 2 brought [index].
+const Version = 2
 
 // Lock is the content of one lockfile. It is never changed once it is written.
 type Lock struct {
-	Version  int         `toml:"version"`
-	Take     string      `toml:"take,omitempty"` // how much left the host; "" for all that may
-	Release  Release     `toml:"release"`
-	Host     Host        `toml:"host"`
-	Kernel   *Kernel     `toml:"kernel"`
-	Archives []Archive   `toml:"archive"`
-	Packages []Package   `toml:"package"`
-	Delta    Delta       `toml:"delta"`
-	Review   *Attachment `toml:"review"`
-	Rootfs   Rootfs      `toml:"rootfs"`
+	Version  int       `toml:"version"`
+	Take     string    `toml:"take,omitempty"` // how much left the host; "" for all that may
+	Release  Release   `toml:"release"`
+	Host     Host      `toml:"host"`
+	Kernel   *Kernel   `toml:"kernel"`
+	Archives []Archive `toml:"archive"`
+	Packages []Package `toml:"package"`
+	Delta    Delta     `toml:"delta"`
+	// Index is what verdicts rest on; nil in a lock that was written before there were any.
+	Index  *Attachment `toml:"index"`
+	Review *Attachment `toml:"review"`
+	Rootfs Rootfs      `toml:"rootfs"`
 }
 
 // How much left a host, where it isn't all that may.
@@ -134,6 +136,14 @@ func (d Delta) Digest() digest.Digest {
 // Attachment is a blob that travels with the lock.
 type Attachment struct {
 	SHA256 string `toml:"sha256"`
+}
+
+// Digest is the digest of the blob; "" of none.
+func (a *Attachment) Digest() digest.Digest {
+	if a == nil {
+		return ""
+	}
+	return digest.NewDigestFromEncoded(digest.SHA256, a.SHA256)
 }
 
 // Rootfs is what every machine must arrive at.

@@ -41,64 +41,86 @@ func complete() *Lock {
 	return l
 }
 
+// indexed is a lock of today, with all that may be in it.
+func indexed() *Lock {
+	l := complete()
+	l.Index = &Attachment{SHA256: strings.Repeat("cd", 32)}
+	return l
+}
+
+// first is a lock as version 1 had it.
+func first() *Lock {
+	l := complete()
+	l.Version = 1
+	return l
+}
+
 // TestGolden holds every version of the format that was ever written: each stays
-// readable, and this program's is spelled the same way everywhere.
+// readable, is spelled the same way everywhere, and keeps the identity it had.
 func TestGolden(t *testing.T) {
-	const golden = "testdata/1.lock"
-	data := complete().Write()
+	index := indexed()
+	index.Take, index.Delta, index.Rootfs = TakeIndex, Delta{}, Rootfs{}
+	for _, g := range []struct {
+		name     string
+		lock     *Lock
+		identity string
+	}{
+		{"1", first(), "523024428975b8c8a6ffd44c9dcf14c17c903045cb1dd6d3c3ede6e608207bab"},
+		{"2", indexed(), "523024428975b8c8a6ffd44c9dcf14c17c903045cb1dd6d3c3ede6e608207bab"},
+		{"2-index", index, "ba3e0a1394b148dda3484633be4b6f3e35d067fe9c6af46b2b62507515f8bb13"},
+	} {
+		l := golden(t, g.name, g.lock)
+		text := l.Write()
+		if id := Identity(text); id.Encoded() != g.identity {
+			t.Errorf("%s: its identity became %s", g.name, id)
+		}
+		h, err := ReadHeader(text)
+		if err != nil || h.Host != l.Host || h.Release != l.Release || h.Index.Digest() != l.Index.Digest() {
+			t.Errorf("%s: header: %+v, %v", g.name, h, err)
+		}
+	}
+}
+
+// golden compares a lock with a golden file, and reads that.
+func golden(t *testing.T, name string, l *Lock) *Lock {
+	t.Helper()
+	path := "testdata/" + name + ".lock"
+	data := l.Write()
 	if *update {
-		if err := os.WriteFile(golden, data, 0o644); err != nil {
+		if err := os.WriteFile(path, data, 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
-	want, err := os.ReadFile(golden)
+	want, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !bytes.Equal(data, want) {
-		t.Errorf("the spelling changed:\n%s", data)
+		t.Errorf("%s: the spelling changed:\n%s", name, data)
 	}
-	l, err := Read(want)
+	l, err = Read(want)
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%s: %v", name, err)
 	}
 	if !bytes.Equal(l.Write(), want) {
-		t.Error("reading and writing isn't the identity")
+		t.Errorf("%s: reading and writing isn't the identity", name)
 	}
-	if h, err := ReadHeader(want); err != nil || h.Host != l.Host || h.Release != l.Release {
-		t.Errorf("header: %+v, %v", h, err)
-	}
+	return l
 }
 
 // A lock that knows the host's kernel is as canonical as any; one that doesn't is spelled
 // as before there was a kernel in it.
 func TestKernel(t *testing.T) {
-	const golden = "testdata/1-kernel.lock"
-	l := complete()
+	l := first()
 	l.Host.Kernel = "5.10.0-28-amd64"
 	l.Kernel = &Kernel{Version: "Linux version 5.10.0-28-amd64 (builder@mirror.example) #1 SMP Debian 5.10.209-2 (2024-01-31)",
 		SystemCalls: []string{"write", "openat2", "read"}}
+	got := golden(t, "1-kernel", l)
 	data := l.Write()
-	if *update {
-		if err := os.WriteFile(golden, data, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(data, want) {
-		t.Errorf("the spelling changed:\n%s", data)
-	}
-	got, err := Read(want)
-	if err != nil {
-		t.Fatal(err)
-	}
 	if !slices.Equal(got.Kernel.SystemCalls, []string{"openat2", "read", "write"}) || got.Kernel.Version != l.Kernel.Version {
 		t.Errorf("read %+v", got.Kernel)
 	}
-	h, err := ReadHeader(want)
+	h, err := ReadHeader(data)
 	if err != nil || h.Host != got.Host {
 		t.Errorf("header: %+v, %v", h, err)
 	}
@@ -133,9 +155,9 @@ func TestKernel(t *testing.T) {
 }
 
 func TestIdentity(t *testing.T) {
-	base := Identity(complete().Write())
+	base := Identity(indexed().Write())
 	change := func(fn func(*Lock)) bool {
-		l := complete()
+		l := indexed()
 		fn(l)
 		return Identity(l.Write()) != base
 	}
@@ -145,6 +167,9 @@ func TestIdentity(t *testing.T) {
 		"parent":      func(l *Lock) { l.Release.Parent = "" },
 		"review":      func(l *Lock) { l.Review.SHA256 = strings.Repeat("00", 32) },
 		"review gone": func(l *Lock) { l.Review = nil },
+		"index":       func(l *Lock) { l.Index.SHA256 = strings.Repeat("00", 32) },
+		"index gone":  func(l *Lock) { l.Index = nil },
+		"version 1":   func(l *Lock) { l.Version, l.Index = 1, nil },
 		"order":       func(l *Lock) { l.Packages[0], l.Packages[1] = l.Packages[1], l.Packages[0] },
 	}
 	for name, fn := range same {
@@ -166,7 +191,7 @@ func TestIdentity(t *testing.T) {
 }
 
 func TestReadRefuses(t *testing.T) {
-	good := string(complete().Write())
+	good := string(indexed().Write())
 	var edited *EditedError
 	var newer *VersionError
 	for name, c := range map[string]struct {
@@ -176,10 +201,12 @@ func TestReadRefuses(t *testing.T) {
 	}{
 		"comment":      {text: "# mine\n" + good, as: &edited},
 		"spaces":       {text: strings.Replace(good, "size = 7", "size  =  7", 1), as: &edited},
-		"newer":        {text: strings.Replace(good, "version = 1", "version = 99\nwarp = true", 1), as: &newer},
+		"newer":        {text: strings.Replace(good, "version = 2", "version = 99\nwarp = true", 1), as: &newer},
 		"unknown key":  {text: good + "warp = true\n", says: "rootfs.warp"},
 		"merge":        {text: strings.Replace(good, "size = 7", "<<<<<<< HEAD", 1), says: "line"},
 		"short digest": {text: strings.Replace(good, `sha256 = "ab`, `sha256 = "`, 1), says: "SHA-256"},
+		"index in 1":   {text: strings.Replace(good, "version = 2", "version = 1", 1), says: "no [index]"},
+		"index":        {text: strings.Replace(good, `sha256 = "cd`, `sha256 = "`, 1), says: "index"},
 		"path":         {text: strings.Replace(good, `path = "pool/`, `path = "../../`, 1), says: "impossible path"},
 		"archive":      {text: strings.Replace(good, `archive = "debian`, `archive = "other`, 1), says: "unknown archive"},
 	} {
@@ -198,7 +225,8 @@ func TestReadRefuses(t *testing.T) {
 }
 
 func FuzzRead(f *testing.F) {
-	f.Add(complete().Write())
+	f.Add(first().Write())
+	f.Add(indexed().Write())
 	f.Add([]byte("version = 1\n"))
 	known := complete()
 	known.Kernel = &Kernel{Version: "Linux version 5.10", SystemCalls: []string{"read", "write"}}
@@ -207,6 +235,9 @@ func FuzzRead(f *testing.F) {
 		l, err := Read(data)
 		if err != nil {
 			return
+		}
+		if h, err := ReadHeader(data); err != nil || h.Index.Digest() != l.Index.Digest() {
+			t.Fatalf("header: %+v, %v", h, err)
 		}
 		again, err := Read(l.Write())
 		if err != nil || !bytes.Equal(again.Write(), data) {
@@ -233,6 +264,12 @@ func TestTake(t *testing.T) {
 		if h, err := ReadHeader(l.Write()); err != nil || h.Take != l.Take {
 			t.Errorf("%s: the header says %q, %v", l.Take, h.Take, err)
 		}
+	}
+	// Where no file left, nothing else than the index tells of the host's.
+	before := Identity(index.Write())
+	index.Index = &Attachment{SHA256: strings.Repeat("cd", 32)}
+	if Identity(index.Write()) == before {
+		t.Error("an index that is all there is doesn't move the identity")
 	}
 	unknown := complete()
 	unknown.Take = "everything"

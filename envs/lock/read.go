@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/BurntSushi/toml"
@@ -59,34 +60,50 @@ func Read(data []byte) (*Lock, error) {
 	return &l, nil
 }
 
-// Header is what a lock says before its packages.
+// Header is what a lock says before its packages, and which index it has.
 type Header struct {
-	Version int     `toml:"version"`
-	Take    string  `toml:"take"`
-	Release Release `toml:"release"`
-	Host    Host    `toml:"host"`
+	Version int         `toml:"version"`
+	Take    string      `toml:"take"`
+	Release Release     `toml:"release"`
+	Host    Host        `toml:"host"`
+	Index   *Attachment `toml:"index"`
 
 	kernel []byte // its table: hundreds of names that most readers don't need
 }
 
-// ReadHeader parses a lock up to its first archive or package, without looking at
-// the rest.
+// ReadHeader parses a lock up to its first archive or package, and its index, without
+// looking at the rest.
 func ReadHeader(data []byte) (Header, error) {
 	var h Header
-	if i := bytes.Index(data, []byte("\n[[")); i >= 0 {
-		data = data[:i+1]
-	} else if i := bytes.Index(data, []byte("\n[delta]")); i >= 0 {
-		data = data[:i+1]
-	} else if i := bytes.Index(data, []byte("\n[review]")); i >= 0 {
-		data = data[:i+1]
+	head := data
+	for _, next := range []string{"\n[[", "\n[delta]", "\n[index]", "\n[review]"} {
+		if i := bytes.Index(head, []byte(next)); i >= 0 {
+			head = head[:i+1]
+		}
 	}
-	if i := bytes.Index(data, []byte("\n[kernel]\n")); i >= 0 {
-		data, h.kernel = data[:i+1], bytes.Clone(data[i+1:])
+	if i := bytes.Index(head, []byte("\n[kernel]\n")); i >= 0 {
+		head, h.kernel = head[:i+1], bytes.Clone(head[i+1:])
 	}
-	if err := decode(data, &h); err != nil {
+	if err := decode(slices.Concat(head, indexTable(data)), &h); err != nil {
 		return h, fmt.Errorf("reading lock: %w", err)
 	}
+	if err := h.Index.validate(h.Version); err != nil {
+		return h, fmt.Errorf("reading lock: %w", &DamagedError{err})
+	}
 	return h, nil
+}
+
+// indexTable is the [index] of a lock, which stands near its end; nil where it has none.
+func indexTable(data []byte) []byte {
+	i := bytes.LastIndex(data, []byte("\n[index]\n"))
+	if i < 0 {
+		return nil
+	}
+	table := data[i:]
+	if end := bytes.Index(table[1:], []byte("\n[")); end >= 0 {
+		table = table[:end+2]
+	}
+	return table
 }
 
 // Kernel parses what the lock says of the host's kernel; nil where it says nothing.
@@ -128,11 +145,22 @@ func decode(data []byte, into any) error {
 }
 
 // Identity is the digest of everything that a lock reproduces: its bytes without
-// [release] (a renumbered release is the same one) and [review] (a host whose log
-// files moved is the same one).
+// [release] (a renumbered release is the same one), [review] (a host whose log files
+// moved is the same one) and [index] (which follows from the root, and is spelled anew
+// by a newer program), under version 1, which they would all have been without an index.
+// Where no file left the host the index is all that tells of its files, and counts.
 func Identity(data []byte) digest.Digest {
 	h := sha256.New()
-	for _, table := range []string{"\n[release]\n", "\n[review]\n"} {
+	line, rest, ok := bytes.Cut(data, []byte("\n"))
+	if ok && string(line) == "version = 2" {
+		h.Write([]byte("version = 1\n"))
+		data = rest
+	}
+	tables := []string{"\n[release]\n", "\n[index]\n", "\n[review]\n"}
+	if bytes.HasPrefix(rest, []byte(`take = "`+TakeIndex+"\"\n")) {
+		tables = slices.Delete(tables, 1, 2)
+	}
+	for _, table := range tables {
 		before, rest, ok := bytes.Cut(data, []byte(table))
 		if !ok {
 			continue
@@ -156,6 +184,9 @@ func (l *Lock) validate() error {
 	}
 	if err := l.Kernel.validate(); err != nil {
 		return fmt.Errorf("kernel: %w", err)
+	}
+	if err := l.Index.validate(l.Version); err != nil {
+		return err
 	}
 	if err := CheckPackages(l.Archives, l.Packages); err != nil {
 		return err
@@ -194,6 +225,20 @@ func CheckPackages(archives []Archive, packages []Package) error {
 		if err := p.validate(names); err != nil {
 			return fmt.Errorf("package %q: %w", p.Name, err)
 		}
+	}
+	return nil
+}
+
+// validate holds the index of a lock of some version.
+func (a *Attachment) validate(version int) error {
+	switch {
+	case a == nil:
+		return nil
+	case version < 2:
+		return fmt.Errorf("version %d has no [index]", version)
+	}
+	if err := a.Digest().Validate(); err != nil {
+		return fmt.Errorf("index: %w", err)
 	}
 	return nil
 }

@@ -37,10 +37,8 @@ func (l *Lock) Write() []byte {
 		w.number("size", l.Delta.Size)
 		w.number("files", int64(l.Delta.Files))
 	}
-	if l.Review != nil {
-		w.table("review")
-		w.str("sha256", l.Review.SHA256)
-	}
+	w.attachment("index", l.Index)
+	w.attachment("review", l.Review)
 	if l.Take != TakeIndex {
 		w.table("rootfs")
 		w.str("digest", l.Rootfs.Digest)
@@ -132,6 +130,13 @@ func (w *writer) pkg(p Package) {
 	w.str("want", p.Want)
 	w.str("state", p.State)
 	w.str("rootfs", p.Rootfs)
+}
+
+func (w *writer) attachment(name string, a *Attachment) {
+	if a != nil {
+		w.table(name)
+		w.str("sha256", a.SHA256)
+	}
 }
 
 func (w *writer) table(name string) { fmt.Fprintf(&w.b, "\n[%s]\n", name) }
