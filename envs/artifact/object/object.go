@@ -45,13 +45,18 @@ type Object struct {
 	Go       string       // the version of Go that built it: "go1.21.3"
 	GoLevel  string       // its GOAMD64, GOARM …: "v3"
 	Compiler string       // a compiler's own mark that matters: "rustc version 1.75.0"
+
+	names *names // of Exports; nil for an object made by hand
 }
 
 // Definition is a version that an object defines.
 type Definition struct {
 	Name string
-	Base bool // VER_FLG_BASE: the object's own name, no version to bind to
-	Weak bool
+	// Index is the number by which symbols have it: a reference without a version takes
+	// the definition of 1 or 2, else a default one.
+	Index uint16
+	Base  bool // VER_FLG_BASE: the object's own name, no version to bind to
+	Weak  bool
 }
 
 // Requirement are the versions that an object needs of one other.
@@ -73,7 +78,7 @@ type Export struct {
 	Hidden  bool   // it isn't the default version of that name
 	Weak    bool
 	Type    elf.SymType
-	Size    uint64 // bytes
+	Size    uint64 // bytes of data; 0 for functions, on whose size nobody relies
 }
 
 // Import is a symbol that an object needs from others.
@@ -91,6 +96,8 @@ type Import struct {
 type Copy struct {
 	Name    string
 	Version string
+	File    string // the soname that the version is required of
+	Weak    bool
 	Size    uint64 // bytes that the program has for it
 }
 
@@ -104,18 +111,28 @@ type DlopenNote struct {
 // Reason says what is wrong with a file that isn't an object any loader takes.
 type Reason string
 
-// The reasons, in the order in which they are found.
+// The reasons. glibc finds them in this order, and passes over a file of another class
+// before it looks at its byte order, or of another machine before it looks at the rest.
 const (
-	NotELF    Reason = "it is not ELF"
-	TooShort  Reason = "it is too short"
-	ByteOrder Reason = "its byte order is another"
-	Damaged   Reason = "it is damaged"
+	TooShort    Reason = "it is too short"
+	NotELF      Reason = "it is not ELF"
+	ByteOrder   Reason = "its byte order is none that there is"
+	NotLoadable Reason = "it is neither a program nor a library"
+	Damaged     Reason = "it is damaged"
 )
 
 // Error says that a file can't be read as an object.
 type Error struct {
 	Reason Reason
 	Detail string // for people; may be ""
+
+	// What its header says, as far as it could be read.
+	Class      elf.Class
+	Data       elf.Data
+	OSABI      elf.OSABI
+	ABIVersion uint8
+	Machine    elf.Machine
+	Flags      uint32
 }
 
 func (e *Error) Error() string {
