@@ -66,7 +66,7 @@ const (
 )
 
 // HeadBytes is how much of every file is read.
-const HeadBytes = 64 << 10
+const HeadBytes = 4 << 10
 
 // File is one entry of a set.
 type File struct {
@@ -78,12 +78,15 @@ type File struct {
 	// Target is a link's, as it is written, which may lead anywhere; a hard link's is the
 	// Path of a file of the same set that came before.
 	Target string
-	// Head are the first bytes, the whole where Size is no larger than HeadBytes. It is
-	// the receiver's to keep.
-	Head []byte
-	// Content is the whole of a file that begins as ELF does, nil for others. It is gone
-	// when the function that was given the file returns.
+	// Head are the first bytes, the whole where Size is no larger than HeadBytes, and
+	// Content is the whole of a file that begins as ELF does, nil for others. Both are
+	// gone when the function that was given the file returns.
+	Head    []byte
 	Content io.ReaderAt
+	// Sealed is the format of an archive that isn't opened: it lies too deep.
+	Sealed Format
+	// Err says why a file can't be read: its mode forbids it.
+	Err error
 }
 
 // ELF tells whether a file is to be read as an object.
@@ -91,14 +94,16 @@ func (f *File) ELF() bool { return len(f.Head) >= 4 && string(f.Head[:4]) == "\x
 
 // Options are how an artifact is read.
 type Options struct {
-	At    string // where a file or a folder's files lie; "" for DefaultAt
+	// At is where a file, a folder's files and those of archives lie that aren't packages;
+	// "" for DefaultAt, or for "/" where an archive has the folders of a root.
+	At    string
 	Spool string // a folder for temporary files, "" for the system's
-	Limits
-}
+	// Workers are how many files of a folder are read at once, each by a goroutine of its
+	// own; zero for one.
+	Workers int
 
-// Limits bound one artifact, with all that is nested in it.
-type Limits struct {
-	Entries int   // zero for 400,000
-	Bytes   int64 // unpacked; zero for 16 GiB
-	Member  int64 // one file that is read whole; zero for 4 GiB
+	// Bounds on one artifact with all that is nested in it; zero for the usual ones.
+	MaxEntries int64 // 400,000
+	MaxBytes   int64 // unpacked: 8 GiB
+	MaxMember  int64 // of a file that is read whole: 2 GiB
 }
