@@ -16,6 +16,12 @@ type File struct {
 	// Object is what a loader reads of the file, or an *object.Error. It is nil for
 	// folders. Reading it twice gives the same pointer.
 	Object func() (*object.Object, error)
+	// Executable says that somebody may start it: without that, no kernel takes it as a
+	// program, a script's interpreter or a loader.
+	Executable bool
+	// Script gives the first line of a file that begins with "#!", without these and its
+	// end, and "" for any other: at most what kernels read. It is nil for folders.
+	Script func() string
 	// Package is who brought the file, "" where that isn't known.
 	Package string
 }
