@@ -23,7 +23,7 @@ type cpioEntry struct {
 // cpio reads the archive of an .rpm. Of several names of one file only the last comes
 // with the content; the others are told of after it.
 func (a *archive) cpio(ctx context.Context, br *bufio.Reader, t *tags) error {
-	listed := []rpmFile(nil)
+	var listed []cpioEntry
 	waiting := map[[3]uint64][]cpioEntry{}
 	count := int64(0)
 	for {
@@ -38,8 +38,7 @@ func (a *archive) cpio(ctx context.Context, br *bufio.Reader, t *tags) error {
 			if index >= len(listed) {
 				return fmt.Errorf("file %d isn't in the header", index)
 			}
-			f := listed[index]
-			e = cpioEntry{name: f.name, mode: f.mode, size: f.size}
+			e = listed[index]
 		}
 		if e.name == "TRAILER!!!" {
 			break

@@ -200,17 +200,9 @@ func (t *tags) relations(name, flags, version uint32) (list []string) {
 	return list
 }
 
-// rpmFile is a file of which the header alone tells name and size: in packages with files
-// of more than 4 GB.
-type rpmFile struct {
-	name string
-	mode uint32
-	size int64
-}
-
-// files are those that the header lists. Of several names of one file only the last has
-// its content.
-func (t *tags) files() []rpmFile {
+// files are those that the header lists: a cpio archive with files of more than 4 GB only
+// has their numbers. Of several names of one file the last has its content.
+func (t *tags) files() []cpioEntry {
 	bases, dirs, indexes := t.texts(tagBaseNames), t.texts(tagDirNames), t.numbers(tagDirIndexes)
 	modes, inodes, sizes := t.numbers(tagFileModes), t.numbers(tagFileInodes), t.numbers(tagLongSizes)
 	if sizes == nil {
@@ -219,19 +211,22 @@ func (t *tags) files() []rpmFile {
 	if len(bases) != len(indexes) || len(bases) != len(modes) || len(bases) != len(inodes) || len(bases) != len(sizes) {
 		return nil
 	}
-	last := map[uint64]int{}
+	last, links := map[uint64]int{}, map[uint64]uint64{}
 	for i, inode := range inodes {
 		last[inode] = i
+		links[inode]++
 	}
-	list := make([]rpmFile, len(bases))
-	for i := range list {
+	list := make([]cpioEntry, len(bases))
+	for i, inode := range inodes {
 		if indexes[i] >= uint64(len(dirs)) {
 			return nil
 		}
-		list[i] = rpmFile{name: path.Join(dirs[indexes[i]], bases[i]), mode: uint32(modes[i]), size: int64(sizes[i])}
-		if last[inodes[i]] != i && modes[i]&0o170000 == 0o100000 {
-			list[i].size = 0
+		e := cpioEntry{name: path.Join(dirs[indexes[i]], bases[i]), inode: [3]uint64{inode}, mode: uint32(modes[i]), links: links[inode]}
+		switch kind := e.mode & 0o170000; {
+		case kind == 0o120000, kind == 0o100000 && last[inode] == i:
+			e.size = int64(sizes[i])
 		}
+		list[i] = e
 	}
 	return list
 }

@@ -53,6 +53,8 @@ type walk struct {
 
 	entries, bytes atomic.Int64
 	heads, holds   sync.Pool
+	// One archive of a folder is read at a time: decompressors take much memory.
+	archives sync.Mutex
 }
 
 func newWalk(o Options, visit func(*Set, *File) error) *walk {
@@ -216,6 +218,10 @@ func (w *walk) file(ctx context.Context, set *Set, depth int, f *File, r io.Read
 	}
 	if err := w.emit(set, f); err != nil || inner == "" {
 		return err
+	}
+	if set.Format == Folder {
+		w.archives.Lock()
+		defer w.archives.Unlock()
 	}
 	return w.archive(ctx, &Set{Name: f.Name, Format: inner, At: f.Path + "!", Within: set}, depth+1, whole)
 }
