@@ -3,17 +3,18 @@
 # make test   check, every fuzz target for some seconds, and all tests
 # make demo   the main job, from a made production host to a program that runs there
 # make bench  the figures of README.md
+# make oracle compares verdicts with those of real loaders: all programs of three hosts
 #
-# test, demo and bench install what they need first (see .ci/setup), and keep the hosts
+# test, demo, bench and oracle install what they need first (see .ci/setup), and keep the hosts
 # they make under $STEAD_TEST_CACHE, by default /var/cache/stead-test.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
 staticcheck := honnef.co/go/tools/cmd/staticcheck@v0.8.2
-programs := ./testdata/exact ./testdata/bench
+programs := ./testdata/exact ./testdata/bench ./testdata/oracle
 
-.PHONY: build setup check fuzz test demo bench clean
+.PHONY: build setup check fuzz test demo bench oracle clean
 
 build:
 	CGO_ENABLED=0 go build -tags grpcnotrace -trimpath -o bin/stead ./cmd/stead
@@ -41,6 +42,9 @@ demo: setup build
 bench: setup build
 	go run ./testdata/bench
 	go test -run ^$$ -bench SSH -benchtime 3x ./cmd/stead
+
+oracle: setup
+	go run ./testdata/oracle
 
 clean:
 	rm -rf bin

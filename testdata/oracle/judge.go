@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stead-env/stead/envs/artifact"
+	"github.com/stead-env/stead/envs/artifact/object"
+)
+
+// oracle are hosts to judge the files of, and hosts to judge for.
+type oracle struct {
+	sources, targets []host
+	cache            string               // a folder for real answers; "" to ask anew
+	pick             func(s subject) bool // which files; nil for all
+}
+
+// ask compares stead's answers for each pair of hosts with the real ones.
+func (o *oracle) ask(ctx context.Context) (all []*tally, err error) {
+	targets := make([]*artifact.Target, len(o.targets))
+	for i, h := range o.targets {
+		t, end, err := targetOf(ctx, h)
+		if err != nil {
+			return nil, err
+		}
+		defer end()
+		targets[i] = t
+	}
+	for _, source := range o.sources {
+		list, err := subjects(source.Root)
+		if err != nil {
+			return nil, err
+		}
+		if o.pick != nil {
+			list = slices.DeleteFunc(list, func(s subject) bool { return !o.pick(s) })
+		}
+		set, err := setOf(source, list)
+		if err != nil {
+			return nil, err
+		}
+		for i, target := range o.targets {
+			answers, err := answersOf(ctx, o.cache, source, target, list)
+			if err != nil {
+				return nil, err
+			}
+			verdicts, err := verdictsOf(ctx, targets[i], set)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, tallyOf(source.Name, target.Name, answers, verdicts))
+		}
+	}
+	return all, nil
+}
+
+// setOf reads the subjects of a host as stead reads what it is to judge. Each is judged
+// alone: that is how the loaders are asked.
+func setOf(source host, list []subject) (*artifact.Set, error) {
+	set := &artifact.Set{Files: make([]artifact.File, len(list)), Alone: true}
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i, s := range list {
+		g.Go(func() (err error) {
+			set.Files[i], err = fileOf(filepath.Join(source.Root, s.Path), s.Path)
+			return err
+		})
+	}
+	return set, g.Wait()
+}
+
+func fileOf(full, path string) (f artifact.File, err error) {
+	r, err := os.Open(full)
+	if err != nil {
+		return f, err
+	}
+	defer r.Close()
+	st, err := r.Stat()
+	if err != nil {
+		return f, err
+	}
+	f = artifact.File{Name: path, Path: path, Executable: st.Mode()&0o111 != 0}
+	f.Object, f.Err = object.Read(r, st.Size())
+	var no *object.Error
+	switch {
+	case errors.As(f.Err, &no) && no.Reason == object.NotELF:
+		f.Head = make([]byte, min(st.Size(), artifact.HeadSize))
+		_, err = r.ReadAt(f.Head, 0)
+		if err == io.EOF {
+			err = nil
+		}
+	case f.Err != nil && no == nil:
+		err = f.Err
+	}
+	return f, err
+}
+
+// verdictsOf are stead's answers for a set, by path.
+func verdictsOf(ctx context.Context, target *artifact.Target, set *artifact.Set) (map[string]artifact.Answer, error) {
+	all, err := target.Judge(ctx, set)
+	if err != nil {
+		return nil, err
+	}
+	byPath := map[string]artifact.Answer{}
+	for _, a := range all {
+		byPath[a.File] = a
+	}
+	return byPath, nil
+}
