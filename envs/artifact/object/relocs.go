@@ -63,6 +63,11 @@ func (im *image) marks(t *tags) ([]byte, error) {
 	if im.mips {
 		return nil, nil
 	}
+	for tag, size := range map[elf.DynTag]int{elf.DT_RELENT: im.pick(8, 16), elf.DT_RELAENT: im.pick(12, 24)} {
+		if t.has(tag) && t.one[tag] != uint64(size) {
+			return nil, im.damaged("its relocations have %d bytes each", t.one[tag])
+		}
+	}
 	for _, rt := range im.relocTables(t) {
 		if err := im.relocate(rt, mark); err != nil {
 			return nil, err
@@ -74,40 +79,34 @@ func (im *image) marks(t *tags) ([]byte, error) {
 // relocTable is a table of relocations.
 type relocTable struct {
 	addr, size uint64
-	rela, plt  bool
+	entry      int // bytes of each
+	plt        bool
 }
 
 // relocTables are those of an object, without the part that needs no symbols.
 func (im *image) relocTables(t *tags) []relocTable {
-	rel, rela := uint64(im.pick(8, 16)), uint64(im.pick(12, 24))
-	var tables []relocTable
-	add := func(addr, size, count elf.DynTag, isRela, plt bool) {
-		rt := relocTable{t.one[addr], t.one[size], isRela, plt}
-		entry := rel
-		if isRela {
-			entry = rela
-		}
-		// The linker has counted what is relative, at the start.
-		if skip := t.one[count]; !plt && skip < maxRelocs && skip*entry <= rt.size {
-			rt.addr, rt.size = rt.addr+skip*entry, rt.size-skip*entry
-		}
-		if rt.size > 0 {
-			tables = append(tables, rt)
+	rela := relocTable{addr: t.one[elf.DT_RELA], size: t.one[elf.DT_RELASZ], entry: im.pick(12, 24)}
+	rel := relocTable{addr: t.one[elf.DT_REL], size: t.one[elf.DT_RELSZ], entry: im.pick(8, 16)}
+	plt := relocTable{addr: t.one[elf.DT_JMPREL], size: t.one[elf.DT_PLTRELSZ], entry: rel.entry, plt: true}
+	if elf.DynTag(t.one[elf.DT_PLTREL]) == elf.DT_RELA {
+		plt.entry = rela.entry
+	}
+	rela.skip(t.one[elf.DT_RELACOUNT])
+	rel.skip(t.one[elf.DT_RELCOUNT])
+	// Some linkers count the PLT's among the others too, as their end.
+	for _, rt := range []*relocTable{&rela, &rel} {
+		if plt.addr >= rt.addr && plt.addr-rt.addr < rt.size && plt.addr+plt.size == rt.addr+rt.size {
+			rt.size -= plt.size
 		}
 	}
-	add(elf.DT_RELA, elf.DT_RELASZ, elf.DT_RELACOUNT, true, false)
-	add(elf.DT_REL, elf.DT_RELSZ, elf.DT_RELCOUNT, false, false)
-	if t.has(elf.DT_JMPREL) {
-		add(elf.DT_JMPREL, elf.DT_PLTRELSZ, 0, elf.DynTag(t.one[elf.DT_PLTREL]) == elf.DT_RELA, true)
-		plt := tables[len(tables)-1]
-		for i := range tables[:len(tables)-1] {
-			// Some linkers count the PLT's among the others too, as their end.
-			if rt := &tables[i]; plt.addr >= rt.addr && plt.addr-rt.addr < rt.size && plt.addr+plt.size == rt.addr+rt.size {
-				rt.size -= plt.size
-			}
-		}
+	return []relocTable{rela, rel, plt}
+}
+
+// skip leaves out what the linker has counted as relative, at the start.
+func (rt *relocTable) skip(count uint64) {
+	if size := count * uint64(rt.entry); count < maxRelocs && size <= rt.size {
+		rt.addr, rt.size = rt.addr+size, rt.size-size
 	}
-	return tables
 }
 
 // reloc is what counts of a relocation.
@@ -119,11 +118,7 @@ func (im *image) relocate(rt relocTable, mark func(reloc, bool) error) error {
 	if rt.size > maxRelocs {
 		return im.damaged("its relocations have %d bytes", rt.size)
 	}
-	entry := im.pick(8, 16)
-	if rt.rela {
-		entry = im.pick(12, 24)
-	}
-	return im.each(rt.addr, rt.size, entry, func(_ int, b []byte) error {
+	return im.each(rt.addr, rt.size, rt.entry, func(_ int, b []byte) error {
 		if !im.is64 {
 			info := im.order.Uint32(b[4:])
 			return mark(reloc{info >> 8, info & 0xff}, rt.plt)
