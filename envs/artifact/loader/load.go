@@ -12,6 +12,8 @@ type Program struct {
 	// Into are the paths of programs of the system that load this one, where that is
 	// known: an interpreter, for an extension module. The first one that is there counts.
 	Into []string
+	// Now says that whoever loads it binds all of its symbols at once, as Python does.
+	Now bool
 }
 
 // Mapped is an object that a start has loaded.
@@ -20,6 +22,13 @@ type Mapped struct {
 	File   system.File // zero for the program itself
 	Object *object.Object
 	By     *Mapped // who asked for it first; nil for the program and what is preloaded
+
+	names    []string // what it was asked for by
+	parent   *Mapped  // the object whose RPATH comes after its own
+	rpath    []string // the folders of its RPATH and its RUNPATH, expanded
+	runpath  []string
+	expanded bool
+	itself   bool // it is the loader
 }
 
 // Kind says what is wrong.
@@ -58,7 +67,9 @@ type Problem struct {
 
 // Result is what a start comes to.
 type Result struct {
-	Loader   *system.Loader // nil for a static program, or where none is there
-	Objects  []*Mapped      // the global scope, in its order; the program is the first
+	Loader *system.Loader // nil for a static program, or where none is there
+	// Objects are the scope in which symbols are looked up, in its order. The program is
+	// always the first, with the interpreter that loads it after all that it brought.
+	Objects  []*Mapped
 	Problems []Problem
 }

@@ -1,0 +1,281 @@
+package loader
+
+import (
+	"debug/elf"
+	"strings"
+
+	"github.com/stead-env/stead/envs/artifact/object"
+	"github.com/stead-env/stead/envs/artifact/system"
+)
+
+// Bits of e_flags that keep objects of one machine apart.
+const (
+	armEABIMask  = 0xff000000
+	armEABI5     = 0x05000000
+	armSoftFloat = 0x200
+	armHardFloat = 0x400
+	riscvFloat   = 0x6
+	ppc64ABI     = 0x3
+	mipsABI2     = 0x20
+	mipsNaN2008  = 0x400
+)
+
+// takes says whether an object's machine is the loader's: others are passed over.
+func (m *machine) takes(o *object.Object) bool {
+	if o.Machine != m.loader.Machine {
+		return false
+	}
+	flags := m.loader.Flags
+	switch o.Machine {
+	case elf.EM_RISCV:
+		return o.Flags&riscvFloat == flags&riscvFloat
+	case elf.EM_PPC64:
+		return o.Flags&ppc64ABI == 0 || o.Flags&ppc64ABI == flags&ppc64ABI
+	case elf.EM_MIPS:
+		return (o.Flags^flags)&(mipsABI2|mipsNaN2008) == 0
+	}
+	return true
+}
+
+// refuses says why the loader gives up on an object of its own machine, "" for one that it
+// loads.
+func (m *machine) refuses(o *object.Object) string {
+	abi := o.OSABI
+	switch {
+	case m.self != nil && o.Data != m.self.Data:
+		return string(object.ByteOrder)
+	case abi != elf.ELFOSABI_NONE && abi != elf.ELFOSABI_LINUX && !(o.Machine == elf.EM_ARM && abi == 64):
+		return "its OS ABI is another"
+	case o.ABIVersion != 0 && !(abi == elf.ELFOSABI_LINUX && o.ABIVersion < 4) && o.Machine != elf.EM_MIPS:
+		return "its ABI version is another"
+	case o.Machine == elf.EM_ARM && o.Flags&armEABIMask == armEABI5 && o.Flags&m.wrongFloat() != 0:
+		return "its floating point ABI is another"
+	case o.Type == elf.ET_EXEC:
+		return "it is a program, not a library"
+	case o.Type != elf.ET_DYN:
+		return "it is neither program nor library"
+	case !o.Dynamic:
+		return "it has no dynamic section"
+	case o.PIE && !m.before(2, 30):
+		return "it is a program, not a library"
+	}
+	return ""
+}
+
+// wrongFloat is the mark of the objects that an ARM loader doesn't take.
+func (m *machine) wrongFloat() uint32 {
+	if m.loader.Flags&armHardFloat != 0 {
+		return armSoftFloat
+	}
+	return armHardFloat
+}
+
+// cacheFlags is the mark of a loader's own entries in ld.so.cache.
+func cacheFlags(l *system.Loader) uint32 {
+	const libc6 = 3
+	wide := l.Class == elf.ELFCLASS64
+	switch l.Machine {
+	case elf.EM_X86_64:
+		if !wide {
+			return 0x0800 | libc6 // x32
+		}
+		return 0x0300 | libc6
+	case elf.EM_AARCH64:
+		return 0x0a00 | libc6
+	case elf.EM_ARM:
+		if l.Flags&armHardFloat != 0 {
+			return 0x0900 | libc6
+		}
+		return 0x0b00 | libc6
+	case elf.EM_S390:
+		if wide {
+			return 0x0400 | libc6
+		}
+	case elf.EM_PPC64:
+		return 0x0500 | libc6
+	case elf.EM_SPARCV9:
+		return 0x0100 | libc6
+	case elf.EM_IA_64:
+		return 0x0200 | libc6
+	case elf.EM_RISCV:
+		if l.Flags&riscvFloat == 0x4 {
+			return 0x1000 | libc6
+		}
+		return 0x0f00 | libc6
+	case elf.EM_MIPS:
+		return mipsCacheFlags(l) | libc6
+	}
+	return libc6
+}
+
+func mipsCacheFlags(l *system.Loader) uint32 {
+	nan := l.Flags&mipsNaN2008 != 0
+	switch {
+	case l.Class == elf.ELFCLASS64 && nan:
+		return 0x0e00
+	case l.Class == elf.ELFCLASS64:
+		return 0x0700
+	case l.Flags&mipsABI2 != 0 && nan:
+		return 0x0d00
+	case l.Flags&mipsABI2 != 0:
+		return 0x0600
+	case nan:
+		return 0x0c00
+	}
+	return 0
+}
+
+// takesFlags says whether an entry of ld.so.cache is for this loader.
+func (m *machine) takesFlags(flags uint32) bool {
+	own := cacheFlags(m.loader)
+	switch {
+	case flags == own:
+		return true
+	case m.loader.Machine == elf.EM_ARM:
+		return flags == 3 // not marked as either
+	}
+	return own == 3 && flags == 1
+}
+
+// Capabilities as older loaders have them: bits in ld.so.cache, folders beside libraries.
+const (
+	oldSSE2     = 1 << 0
+	oldX86      = 1 << 1
+	oldAVX512   = 1 << 2
+	oldPlatform = 48 // the first of the bits for platforms
+	oldTLS      = 63
+)
+
+var oldPlatforms = []string{"i586", "i686", "haswell", "xeon_phi"}
+
+// takesOldHWCap says whether an entry of ld.so.cache that asks for capabilities in the old
+// way is for this processor, as far as that is known.
+func (m *machine) takesOldHWCap(bits uint64) bool {
+	if bits == 0 {
+		return true
+	}
+	if !m.before(2, 37) {
+		return false
+	}
+	var has uint64
+	switch m.loader.Machine {
+	case elf.EM_X86_64:
+		has = oldX86
+	case elf.EM_386:
+		if hasAny(m.loader.HWCaps, "x86-64-v2", "x86-64-v3", "x86-64-v4") {
+			has = oldSSE2
+		}
+	}
+	platforms := uint64(0xf) << oldPlatform
+	if bits&^(has|platforms|1<<oldTLS) != 0 {
+		return false
+	}
+	if want := bits & platforms; want != 0 {
+		for i, p := range oldPlatforms {
+			if p == m.loader.Platform {
+				return want == 1<<(oldPlatform+i)
+			}
+		}
+		return false
+	}
+	return true
+}
+
+func hasAny(list []string, names ...string) bool {
+	for _, l := range list {
+		for _, n := range names {
+			if l == n {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// capabilities are the folders that a loader looks into below each folder, the best first,
+// "" for the folder itself.
+func capabilities(l *system.Loader, version [2]int) (subs []string) {
+	if l.Family != system.GLibC {
+		return []string{""}
+	}
+	known := version != [2]int{}
+	if !known || version[0] > 2 || version[1] >= 33 {
+		for _, h := range l.HWCaps {
+			subs = append(subs, "glibc-hwcaps/"+h)
+		}
+	}
+	if known && version[0] == 2 && version[1] < 37 {
+		var parts []string // as the older loaders combine them, the first one varying slowest
+		parts = append(parts, "tls")
+		if l.Platform != "" && (l.Machine != elf.EM_X86_64 || l.Platform != "x86_64") {
+			parts = append(parts, l.Platform)
+		}
+		if l.Machine == elf.EM_X86_64 {
+			parts = append(parts, "x86_64")
+		}
+		for mask := 1<<len(parts) - 1; mask > 0; mask-- {
+			var sub []string
+			for i, p := range parts {
+				if mask&(1<<(len(parts)-1-i)) != 0 {
+					sub = append(sub, p)
+				}
+			}
+			subs = append(subs, strings.Join(sub, "/"))
+		}
+	}
+	return append(subs, "")
+}
+
+// expand puts the values of $ORIGIN, $LIB and $PLATFORM into a path or a name, "" where one
+// has none.
+func expand(s string, m *Mapped, l *system.Loader) string {
+	if !strings.Contains(s, "$") {
+		return s
+	}
+	var out strings.Builder
+	for i := 0; i < len(s); {
+		if s[i] != '$' {
+			out.WriteByte(s[i])
+			i++
+			continue
+		}
+		value, n := token(s[i+1:], m, l)
+		switch {
+		case n == 0:
+			out.WriteByte('$')
+			i++
+		case value == "":
+			return ""
+		default:
+			out.WriteString(value)
+			i += 1 + n
+		}
+	}
+	return out.String()
+}
+
+// token is the value of the token that a text after a dollar sign begins with, and its
+// length; 0 for none that the loader knows.
+func token(s string, m *Mapped, l *system.Loader) (value string, n int) {
+	for _, name := range []string{"ORIGIN", "PLATFORM", "LIB"} {
+		if strings.HasPrefix(s, "{"+name+"}") {
+			n = len(name) + 2
+		} else if strings.HasPrefix(s, name) && !(len(s) > len(name) && isWord(s[len(name)])) {
+			n = len(name)
+		} else {
+			continue
+		}
+		switch name {
+		case "ORIGIN":
+			return origin(m.Name), n
+		case "PLATFORM":
+			return l.Platform, n
+		}
+		return l.Lib, n
+	}
+	return "", 0
+}
+
+func isWord(c byte) bool {
+	return c == '_' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z'
+}
