@@ -1,6 +1,7 @@
 package loader
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/stead-env/stead/envs/artifact/system"
@@ -238,7 +239,7 @@ func (k *link) try(c *cand, by *Mapped, p string) {
 		return
 	}
 	if !strings.HasPrefix(p, "/") {
-		c.skipped, c.why = p, "it is looked for in the folder that the program is started in"
+		c.pass(p, "it is looked for in the folder that the program is started in")
 		return
 	}
 	f, ok := k.system.Find(p)
@@ -248,7 +249,7 @@ func (k *link) try(c *cand, by *Mapped, p string) {
 	k.open(c, p, f)
 }
 
-// open judges a file that is there.
+// open judges a file that is there, in the loader's order.
 func (k *link) open(c *cand, p string, f system.File) {
 	c.name, c.file = p, f
 	if f.Dir || f.Object == nil {
@@ -256,26 +257,32 @@ func (k *link) open(c *cand, p string, f system.File) {
 		return
 	}
 	o, err := f.Object()
-	if o != nil && (o.Class != k.loader.Class || !k.takes(o)) {
-		if c.skipped == "" {
-			c.skipped, c.why = p, "it is for "+describe(o.Class, o.Machine)
-		}
-		return
-	}
-	if err != nil {
+	h, ok := headerOf(o, err)
+	switch {
+	case !ok:
 		c.bad = err.Error()
-		return
+	case h.class != k.loader.Class:
+		c.pass(p, "it is for "+describe(h.class, h.machine))
+	case k.refusesHeader(h) != "":
+		c.bad = k.refusesHeader(h)
+	case !k.takes(h):
+		c.pass(p, "it is for "+describe(h.class, h.machine))
+	case err != nil:
+		c.bad = err.Error()
+	case k.before(2, 36) && k.kernel != [3]uint32{} && newer(o.Kernel, k.kernel):
+		c.pass(p, fmt.Sprintf("it is for Linux %d.%d.%d and later", o.Kernel[0], o.Kernel[1], o.Kernel[2]))
+	case k.refuses(o) != "":
+		c.bad = k.refuses(o)
+	default:
+		c.object = o
 	}
-	if c.bad = k.refuses(o); c.bad != "" {
-		return
+}
+
+// pass records the first file that was passed over.
+func (c *cand) pass(p, why string) {
+	if c.skipped == "" {
+		c.skipped, c.why = p, why
 	}
-	if k.before(2, 36) && k.kernel != [3]uint32{} && newer(o.Kernel, k.kernel) {
-		if c.skipped == "" {
-			c.skipped, c.why = p, "it is for a newer kernel"
-		}
-		return
-	}
-	c.object = o
 }
 
 // newer says whether one kernel's release is newer than another.

@@ -2,6 +2,8 @@ package loader
 
 import (
 	"debug/elf"
+	"errors"
+	"slices"
 	"strings"
 
 	"github.com/stead-env/stead/envs/artifact/object"
@@ -17,47 +19,77 @@ const (
 	riscvFloat   = 0x6
 	ppc64ABI     = 0x3
 	mipsABI2     = 0x20
+	armAEABI     = 64 // in the OS ABI
 	mipsNaN2008  = 0x400
 )
 
-// takes says whether an object's machine is the loader's: others are passed over.
-func (m *machine) takes(o *object.Object) bool {
-	if o.Machine != m.loader.Machine {
+// header is what a loader looks at before anything else.
+type header struct {
+	class      elf.Class
+	data       elf.Data
+	abi        elf.OSABI
+	abiVersion uint8
+	machine    elf.Machine
+	flags      uint32
+}
+
+// headerOf is a file's, even of one that is broken behind it; ok is false where there is
+// none.
+func headerOf(o *object.Object, err error) (h header, ok bool) {
+	if o != nil {
+		return header{o.Class, o.Data, o.OSABI, o.ABIVersion, o.Machine, o.Flags}, true
+	}
+	var broken *object.Error
+	if errors.As(err, &broken) && broken.Reason != object.TooShort && broken.Reason != object.NotELF {
+		return header{broken.Class, broken.Data, broken.OSABI, broken.ABIVersion, broken.Machine, broken.Flags}, true
+	}
+	return header{}, false
+}
+
+// takes says whether a file's machine is the loader's: others are passed over.
+func (m *machine) takes(h header) bool {
+	if h.machine != m.loader.Machine {
 		return false
 	}
 	flags := m.loader.Flags
-	switch o.Machine {
+	switch h.machine {
 	case elf.EM_RISCV:
-		return o.Flags&riscvFloat == flags&riscvFloat
+		return h.flags&riscvFloat == flags&riscvFloat
 	case elf.EM_PPC64:
-		return o.Flags&ppc64ABI == 0 || o.Flags&ppc64ABI == flags&ppc64ABI
+		return h.flags&ppc64ABI == 0 || h.flags&ppc64ABI == flags&ppc64ABI
 	case elf.EM_MIPS:
-		return (o.Flags^flags)&(mipsABI2|mipsNaN2008) == 0
+		return (h.flags^flags)&(mipsABI2|mipsNaN2008) == 0
 	}
 	return true
+}
+
+// refusesHeader says why the loader gives up on a file of its own class before it looks at
+// the machine; "" where it goes on.
+func (m *machine) refusesHeader(h header) string {
+	arm := m.loader.Machine == elf.EM_ARM
+	switch {
+	case m.self != nil && h.data != m.self.Data:
+		return "its byte order is another"
+	case h.abi != elf.ELFOSABI_NONE && h.abi != elf.ELFOSABI_LINUX && !(arm && h.abi == armAEABI):
+		return "its OS ABI is another"
+	case h.abiVersion != 0 && !(h.abi == elf.ELFOSABI_LINUX && h.abiVersion < 4) && m.loader.Machine != elf.EM_MIPS:
+		return "its ABI version is another"
+	case arm && h.flags&armEABIMask == armEABI5 && h.flags&m.wrongFloat() != 0:
+		return "its floating point ABI is another"
+	}
+	return ""
 }
 
 // refuses says why the loader gives up on an object of its own machine, "" for one that it
 // loads.
 func (m *machine) refuses(o *object.Object) string {
-	abi := o.OSABI
 	switch {
-	case m.self != nil && o.Data != m.self.Data:
-		return string(object.ByteOrder)
-	case abi != elf.ELFOSABI_NONE && abi != elf.ELFOSABI_LINUX && !(o.Machine == elf.EM_ARM && abi == 64):
-		return "its OS ABI is another"
-	case o.ABIVersion != 0 && !(abi == elf.ELFOSABI_LINUX && o.ABIVersion < 4) && o.Machine != elf.EM_MIPS:
-		return "its ABI version is another"
-	case o.Machine == elf.EM_ARM && o.Flags&armEABIMask == armEABI5 && o.Flags&m.wrongFloat() != 0:
-		return "its floating point ABI is another"
-	case o.Type == elf.ET_EXEC:
+	case o.Type == elf.ET_EXEC, o.PIE && !m.before(2, 30):
 		return "it is a program, not a library"
 	case o.Type != elf.ET_DYN:
 		return "it is neither program nor library"
 	case !o.Dynamic:
 		return "it has no dynamic section"
-	case o.PIE && !m.before(2, 30):
-		return "it is a program, not a library"
 	}
 	return ""
 }
@@ -161,8 +193,11 @@ func (m *machine) takesOldHWCap(bits uint64) bool {
 	switch m.loader.Machine {
 	case elf.EM_X86_64:
 		has = oldX86
+		if slices.Contains(m.loader.HWCaps, "x86-64-v4") {
+			has |= oldAVX512
+		}
 	case elf.EM_386:
-		if hasAny(m.loader.HWCaps, "x86-64-v2", "x86-64-v3", "x86-64-v4") {
+		if len(m.loader.HWCaps) > 0 {
 			has = oldSSE2
 		}
 	}
@@ -172,24 +207,13 @@ func (m *machine) takesOldHWCap(bits uint64) bool {
 	}
 	if want := bits & platforms; want != 0 {
 		for i, p := range oldPlatforms {
-			if p == m.loader.Platform {
+			if p == oldPlatformOf(m.loader) {
 				return want == 1<<(oldPlatform+i)
 			}
 		}
 		return false
 	}
 	return true
-}
-
-func hasAny(list []string, names ...string) bool {
-	for _, l := range list {
-		for _, n := range names {
-			if l == n {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // capabilities are the folders that a loader looks into below each folder, the best first,
@@ -205,14 +229,7 @@ func capabilities(l *system.Loader, version [2]int) (subs []string) {
 		}
 	}
 	if known && version[0] == 2 && version[1] < 37 {
-		var parts []string // as the older loaders combine them, the first one varying slowest
-		parts = append(parts, "tls")
-		if l.Platform != "" && (l.Machine != elf.EM_X86_64 || l.Platform != "x86_64") {
-			parts = append(parts, l.Platform)
-		}
-		if l.Machine == elf.EM_X86_64 {
-			parts = append(parts, "x86_64")
-		}
+		parts := oldParts(l)
 		for mask := 1<<len(parts) - 1; mask > 0; mask-- {
 			var sub []string
 			for i, p := range parts {
@@ -224,6 +241,33 @@ func capabilities(l *system.Loader, version [2]int) (subs []string) {
 		}
 	}
 	return append(subs, "")
+}
+
+// oldParts are the folders that older loaders combine, the first one varying slowest.
+func oldParts(l *system.Loader) []string {
+	parts := []string{"tls"}
+	wide := l.Machine == elf.EM_X86_64
+	if p := oldPlatformOf(l); p != "" && p != "x86_64" {
+		parts = append(parts, p)
+	}
+	if wide && slices.Contains(l.HWCaps, "x86-64-v4") {
+		parts = append(parts, "avx512_1")
+	}
+	if wide {
+		parts = append(parts, "x86_64")
+	}
+	if l.Machine == elf.EM_386 && len(l.HWCaps) > 0 {
+		parts = append(parts, "sse2")
+	}
+	return parts
+}
+
+// oldPlatformOf is a processor's name as older loaders have it.
+func oldPlatformOf(l *system.Loader) string {
+	if l.Machine == elf.EM_X86_64 && slices.Contains(l.HWCaps, "x86-64-v3") && l.Platform != "xeon_phi" {
+		return "haswell"
+	}
+	return l.Platform
 }
 
 // expand puts the values of $ORIGIN, $LIB and $PLATFORM into a path or a name, "" where one

@@ -146,7 +146,7 @@ func (k *link) muslTry(c *cand, by *Mapped, p string) {
 		return
 	}
 	if !strings.HasPrefix(p, "/") {
-		c.skipped, c.why = p, "it is looked for in the folder that the program is started in"
+		c.pass(p, "it is looked for in the folder that the program is started in")
 		return
 	}
 	f, ok := k.system.Find(p)
@@ -159,9 +159,10 @@ func (k *link) muslTry(c *cand, by *Mapped, p string) {
 		return
 	}
 	o, err := f.Object()
+	h, ok := headerOf(o, err)
 	switch {
-	case o != nil && (o.Class != k.loader.Class || o.Machine != k.loader.Machine):
-		c.bad = "it is for " + describe(o.Class, o.Machine)
+	case ok && (h.class != k.loader.Class || h.machine != k.loader.Machine):
+		c.bad = "it is for " + describe(h.class, h.machine)
 	case err != nil:
 		c.bad = err.Error()
 	case !o.Dynamic:

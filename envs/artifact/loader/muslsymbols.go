@@ -9,9 +9,9 @@ import (
 
 // muslBind is an object that has a name: musl doesn't look at versions, only at whether a
 // symbol is the default of its name.
-func (k *link) muslBind(name string) *Mapped {
+func (k *link) muslBind(hash uint64, name string) *Mapped {
 	for _, m := range k.scope {
-		if muslHas(m.Object, name) {
+		if muslLookup(m.Object, hash, name) != nil {
 			return m
 		}
 	}
@@ -26,10 +26,12 @@ func (k *link) muslBind(name string) *Mapped {
 	return nil
 }
 
-func muslHas(o *object.Object, name string) bool { return muslLookup(o, name) != nil }
+func muslHas(o *object.Object, name string) bool {
+	return muslLookup(o, object.Hash(name), name) != nil
+}
 
-func muslLookup(o *object.Object, name string) *object.Export {
-	all := exports(o, name)
+func muslLookup(o *object.Object, hash uint64, name string) *object.Export {
+	all := o.NamedHash(hash, name)
 	for i := range all {
 		if e := &all[i]; !e.Hidden && e.Type != elf.STT_GNU_IFUNC {
 			return e

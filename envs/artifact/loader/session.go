@@ -95,7 +95,7 @@ func (s *Session) loaderOf(o *object.Object) (*system.Loader, *Problem) {
 	}
 	var found *system.Loader
 	for _, l := range s.system.Loaders() {
-		if l.Class == o.Class && s.machine(l).takes(o) && (found == nil || l.Family == family && found.Family != family) {
+		if l.Class == o.Class && s.machine(l).takesObject(o) && (found == nil || l.Family == family && found.Family != family) {
 			found = l
 		}
 	}
@@ -176,6 +176,12 @@ func (m *machine) before(major, minor int) bool {
 	return v != [2]int{} && (v[0] < major || v[0] == major && v[1] < minor)
 }
 
+// takesObject says whether an object is for the loader's machine.
+func (m *machine) takesObject(o *object.Object) bool {
+	h, _ := headerOf(o, nil)
+	return m.takes(h) && (m.self == nil || o.Data == m.self.Data)
+}
+
 func (m *machine) isFolder(p string) bool {
 	if known, ok := m.folders.Load(p); ok {
 		return known.(bool)
@@ -236,7 +242,7 @@ func (m *machine) loadInto(host, p Program) *Result {
 
 	o := p.Object
 	mod := &Mapped{Name: p.Path, Object: o}
-	if o.Class != m.loader.Class || !m.takes(o) {
+	if o.Class != m.loader.Class || !m.takesObject(o) {
 		k.problems = append(k.problems, Problem{Kind: WrongMachine, By: mod,
 			Reason: "it is for " + describe(o.Class, o.Machine)})
 		k.scope = []*Mapped{mod}

@@ -1,8 +1,6 @@
 package loader
 
 import (
-	"sort"
-
 	"github.com/stead-env/stead/envs/artifact/object"
 	"github.com/stead-env/stead/envs/artifact/system"
 )
@@ -144,16 +142,17 @@ func (k *link) byFileOnly() bool {
 // bind is an object that has what is imported, nil for none. Which one it is that the
 // loader would take is not asked: the ones that are likely come first.
 func (k *link) bind(imp *object.Import, file *Mapped, likely []*object.Object) *Mapped {
+	hash := object.Hash(imp.Name)
 	if k.loader.Family == system.Musl {
-		return k.muslBind(imp.Name)
+		return k.muslBind(hash, imp.Name)
 	}
 	versioned := imp.Version != ""
-	if file != nil && versioned && file.Object.Versioned && has(file.Object, imp) {
+	if file != nil && versioned && file.Object.Versioned && has(file.Object, hash, imp) {
 		return file
 	}
 	if !versioned {
 		for _, o := range likely {
-			if has(o, imp) {
+			if has(o, hash, imp) {
 				return k.of[o]
 			}
 		}
@@ -162,38 +161,27 @@ func (k *link) bind(imp *object.Import, file *Mapped, likely []*object.Object) *
 		if file == m && versioned && (k.byFileOnly() || !m.Object.Versioned && k.before(2, 41) && hasName(m.Object, imp.Name)) {
 			return nil // it gives up here
 		}
-		if has(m.Object, imp) {
+		if has(m.Object, hash, imp) {
 			return m
 		}
 	}
 	return nil
 }
 
-// exports are those of a name.
-func exports(o *object.Object, name string) []object.Export {
-	all := o.Exports
-	from := sort.Search(len(all), func(i int) bool { return all[i].Name >= name })
-	to := from
-	for to < len(all) && all[to].Name == name {
-		to++
-	}
-	return all[from:to]
-}
-
 func hasName(o *object.Object, name string) bool {
-	return len(exports(o, name)) > 0
+	return len(o.Named(name)) > 0
 }
 
 // has says whether glibc finds an import in an object.
-func has(o *object.Object, imp *object.Import) bool {
-	return lookup(o, imp.Name, imp.Version) != nil
+func has(o *object.Object, hash uint64, imp *object.Import) bool {
+	return lookup(o, hash, imp.Name, imp.Version) != nil
 }
 
 // lookup is the symbol of an object that a reference binds to. One with a version takes
 // that version, else a symbol without any; one without takes the base or the oldest
 // version, else the only default one.
-func lookup(o *object.Object, name, version string) *object.Export {
-	all := exports(o, name)
+func lookup(o *object.Object, hash uint64, name, version string) *object.Export {
+	all := o.NamedHash(hash, name)
 	var byDefault *object.Export
 	defaults := 0
 	for i := range all {
@@ -205,7 +193,7 @@ func lookup(o *object.Object, name, version string) *object.Export {
 			if e.Version == version || e.Version == "" && !e.Hidden {
 				return e
 			}
-		case e.Version == "" || e.Version == oldest(o):
+		case e.Version == "" || isOldest(o, e.Version):
 			return e
 		case !e.Hidden:
 			byDefault = e
@@ -218,27 +206,24 @@ func lookup(o *object.Object, name, version string) *object.Export {
 	return nil
 }
 
-// oldest is the version that an object defines first.
-func oldest(o *object.Object) string {
+// isOldest says whether a version is the one that an object defines first.
+func isOldest(o *object.Object, version string) bool {
 	for i := range o.Definitions {
-		if !o.Definitions[i].Base {
-			return o.Definitions[i].Name
+		if d := &o.Definitions[i]; !d.Base && d.Index <= 2 {
+			return d.Name == version
 		}
 	}
-	return ""
+	return false
 }
 
 // report tells of the imports that were lacking when they were proved, and still are.
 func (k *link) report(by *Mapped, lacking []int) {
 	for _, i := range lacking {
 		imp := &by.Object.Imports[i]
-		if k.missing[imp.File] || imp.File == "" && len(k.missing) > 0 {
-			continue // of what isn't there, nothing is
+		if k.unknown(imp.File) {
+			continue
 		}
-		found := k.named[imp.File]
-		if imp.File == "" {
-			found = nil
-		}
+		found := k.byVersionOf(imp.File)
 		if k.bind(imp, found, nil) != nil || imp.Weak && found == nil {
 			continue
 		}
@@ -251,6 +236,7 @@ func (k *link) report(by *Mapped, lacking []int) {
 // copies compares the data that a program keeps copies of with that of its libraries.
 func (k *link) copies(main *Mapped) {
 	for _, c := range main.Object.Copies {
+		hash := object.Hash(c.Name)
 		var e *object.Export
 		var in *Mapped
 		for _, m := range k.scope {
@@ -258,9 +244,9 @@ func (k *link) copies(main *Mapped) {
 				continue
 			}
 			if k.loader.Family == system.Musl {
-				e = muslLookup(m.Object, c.Name)
+				e = muslLookup(m.Object, hash, c.Name)
 			} else {
-				e = lookup(m.Object, c.Name, c.Version)
+				e = lookup(m.Object, hash, c.Name, c.Version)
 			}
 			if e != nil {
 				in = m
@@ -268,12 +254,27 @@ func (k *link) copies(main *Mapped) {
 			}
 		}
 		switch {
-		case in == nil && len(k.missing) > 0:
+		case in == nil && (c.Weak || k.unknown(c.File)):
 		case in == nil:
-			k.problems = append(k.problems, Problem{Kind: MissingSymbol, By: main, Symbol: c.Name, Version: c.Version})
+			k.problems = append(k.problems, Problem{Kind: MissingSymbol, By: main, Library: c.File,
+				Symbol: c.Name, Version: c.Version, Found: k.byVersionOf(c.File)})
 		case e.Size != c.Size:
 			k.problems = append(k.problems, Problem{Kind: CopySize, By: main, Library: in.Object.Soname,
 				Symbol: c.Name, Version: c.Version, Found: in, Want: c.Size, Have: e.Size, Harmless: true})
 		}
 	}
+}
+
+// unknown says whether a symbol may be in a library that isn't there: of that, it was told
+// already.
+func (k *link) unknown(file string) bool {
+	return k.missing[file] || file == "" && len(k.missing) > 0
+}
+
+// byVersionOf is the object that a version's file name means; nil for none.
+func (k *link) byVersionOf(file string) *Mapped {
+	if file == "" {
+		return nil
+	}
+	return k.named[file]
 }
