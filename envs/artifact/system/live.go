@@ -220,7 +220,7 @@ func (l *Live) read(p string, limit int64) ([]byte, error) {
 	}
 	data, err := l.readHead(real, limit+1)
 	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("reading %s: it has more than %d bytes", p, limit)
+		err = fmt.Errorf("reading %s: %w", p, errTooBig)
 	}
 	return data, err
 }
