@@ -16,13 +16,14 @@ import (
 )
 
 // questions changes whenever other questions are asked: older answers are then of no use.
-const questions = "1"
+const questions = "2"
 
 // answer is what a target said of a file.
 type answer struct {
 	Path string
 	Way  string   // started, loaded, preloaded, no place
 	Into string   `json:",omitempty"` // the program that it was preloaded into
+	Now  bool     `json:",omitempty"` // which binds everything at once
 	Exec string   `json:",omitempty"` // why the kernel refused it
 	Load []string `json:",omitempty"` // what the loader complains about at once
 	Call []string `json:",omitempty"` // what it finds out only when everything is bound

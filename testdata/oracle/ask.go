@@ -167,8 +167,8 @@ func (r *room) ask(ctx context.Context, s subject) (a answer, err error) {
 
 // library asks for a library as who loads it does: a module in its program, others alone.
 func (r *room) library(ctx context.Context, a *answer, s subject) error {
-	if host := loadedBy(s); host != "" {
-		a.Way, a.Into = "preloaded", host
+	if host, now := loadedBy(s); host != "" {
+		a.Way, a.Into, a.Now = "preloaded", host, now
 		return r.trace(ctx, a, []string{"LD_PRELOAD=" + s.Path}, host)
 	}
 	a.Way = "loaded"

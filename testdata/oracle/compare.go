@@ -36,7 +36,7 @@ func (m moment) String() string { return [...]string{"starts", "fails when calle
 
 // loaderKinds are the reasons that a loader, or the kernel, would give as well.
 var loaderKinds = []loader.Kind{loader.NoLoader, loader.WrongMachine, loader.MissingLibrary, loader.BadLibrary,
-	loader.MissingVersion, loader.MissingSymbol, loader.BadRELR}
+	loader.MissingVersion, loader.MissingSymbol}
 
 // real is when the target says that it fails, and why.
 func (a answer) real() (moment, string) {
@@ -46,6 +46,8 @@ func (a answer) real() (moment, string) {
 		return load, a.Exec
 	case len(atLoad) > 0:
 		return load, a.Load[0]
+	case len(atCall) > 0 && a.Now:
+		return load, a.Call[0]
 	case len(atCall) > 0:
 		return call, a.Call[0]
 	}

@@ -20,15 +20,17 @@ type oracle struct {
 	sources, targets []host
 	cache            string               // a folder for real answers; "" to ask anew
 	pick             func(s subject) bool // which files; nil for all
+	problems         bool                 // compare what loaders lack, too
 }
 
-// ask compares stead's answers for each pair of hosts with the real ones.
-func (o *oracle) ask(ctx context.Context) (all []*tally, err error) {
+// ask compares stead's verdicts for each pair of hosts with the real answers, and where
+// that is asked for, the problems.
+func (o *oracle) ask(ctx context.Context) (all, problems []*tally, err error) {
 	targets := make([]*artifact.Target, len(o.targets))
 	for i, h := range o.targets {
 		t, end, err := targetOf(ctx, h)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		defer end()
 		targets[i] = t
@@ -36,28 +38,31 @@ func (o *oracle) ask(ctx context.Context) (all []*tally, err error) {
 	for _, source := range o.sources {
 		list, err := subjects(source.Root)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if o.pick != nil {
 			list = slices.DeleteFunc(list, func(s subject) bool { return !o.pick(s) })
 		}
 		set, err := setOf(source, list)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for i, target := range o.targets {
 			answers, err := answersOf(ctx, o.cache, source, target, list)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
+			}
+			if o.problems {
+				problems = append(problems, tallyProblems(source.Name, target.Name, answers, targets[i].System, set))
 			}
 			verdicts, err := verdictsOf(ctx, targets[i], set)
 			if err != nil {
-				return nil, err
+				return nil, nil, err
 			}
 			all = append(all, tallyOf(source.Name, target.Name, answers, verdicts))
 		}
 	}
-	return all, nil
+	return all, problems, nil
 }
 
 // setOf reads the subjects of a host as stead reads what it is to judge. Each is judged

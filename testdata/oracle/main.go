@@ -33,8 +33,10 @@ func main() {
 	to := flag.String("to", "", "judge for this host alone")
 	made := flag.String("hosts", "", "a folder with the hosts; made, or taken from the test cache, by default")
 	list := flag.Bool("list", false, "list each file that is not agreed on")
+	problems := flag.Bool("problems", false, "compare what loaders lack, too: each library, version and symbol")
 	flag.Parse()
-	fine, err := run(ctx, *made, *from, *to, *list)
+	o := &oracle{problems: *problems}
+	fine, err := run(ctx, o, *made, *from, *to, *list)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 	}
@@ -43,7 +45,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, made, from, to string, list bool) (fine bool, err error) {
+func run(ctx context.Context, o *oracle, made, from, to string, list bool) (fine bool, err error) {
 	if os.Getuid() != 0 {
 		return false, fmt.Errorf("asking loaders in other roots: that needs root")
 	}
@@ -52,7 +54,7 @@ func run(ctx context.Context, made, from, to string, list bool) (fine bool, err 
 			return false, err
 		}
 	}
-	o := &oracle{cache: filepath.Join(filepath.Dir(made), "oracle-answers")}
+	o.cache = filepath.Join(filepath.Dir(made), "oracle-answers")
 	for _, name := range releases {
 		h := host{name, filepath.Base(made) + "/" + name, filepath.Join(made, name)}
 		if from == "" || from == name {
@@ -62,11 +64,16 @@ func run(ctx context.Context, made, from, to string, list bool) (fine bool, err 
 			o.targets = append(o.targets, h)
 		}
 	}
-	all, err := o.ask(ctx)
+	all, problems, err := o.ask(ctx)
 	if err != nil {
 		return false, err
 	}
-	return report(os.Stdout, all, list), nil
+	fine = report(os.Stdout, all, list)
+	if problems != nil {
+		fmt.Println("\nProblems of loaders:")
+		fine = report(os.Stdout, problems, list) && fine
+	}
+	return fine, nil
 }
 
 // report prints what comparing came to, and says whether it is as it has to be.

@@ -1,6 +1,11 @@
 package main
 
 import (
+	"bytes"
+	"crypto/sha256"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stead-env/stead/envs/artifact"
@@ -56,5 +61,41 @@ func TestCompare(t *testing.T) {
 		if got, why := compare(c.a, c.v); got != c.want {
 			t.Errorf("%s: %s (%s), not %s", name, got, why, c.want)
 		}
+	}
+}
+
+// A tenth of the files of three small hosts, that other tests use, is judged for each as
+// their own loaders do.
+func TestSample(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("asking loaders in other roots needs root")
+	}
+	if testing.Short() {
+		t.Skip("hosts are made for it")
+	}
+	if err := os.Chdir("../.."); err != nil {
+		t.Fatal(err)
+	}
+	o := &oracle{problems: true, pick: func(s subject) bool {
+		sum := sha256.Sum256([]byte(s.Path))
+		return sum[0] < 256/10
+	}}
+	for name, in := range map[string]string{"bullseye": "demo-host/host", "bookworm": "userlands/bookworm", "trixie": "userlands/trixie"} {
+		made, root, _ := strings.Cut(in, "/")
+		dir, err := madeHosts(t.Context(), made)
+		if err != nil {
+			t.Fatal(err)
+		}
+		h := host{Name: name, Root: filepath.Join(dir, root)}
+		o.sources, o.targets = append(o.sources, h), append(o.targets, h)
+	}
+	_, problems, err := o.ask(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if !report(&out, problems, false) {
+		t.Errorf("%s", out.Bytes())
 	}
 }
