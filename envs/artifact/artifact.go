@@ -4,6 +4,8 @@
 package artifact
 
 import (
+	"sync"
+
 	"github.com/stead-env/stead/envs/artifact/loader"
 	"github.com/stead-env/stead/envs/artifact/system"
 	"github.com/stead-env/stead/envs/lock"
@@ -19,13 +21,18 @@ const (
 	Unproven Verdict = "unproven" // what could not be known is told
 )
 
-// Target is a system to judge for.
+// Target is a system to judge for. It is used by its address.
 type Target struct {
 	Name   string // for people: "acme@3", "/"
 	System loader.System
 	// Host are the facts of its lock: its kernel and processor may be unknown.
 	Host  lock.Host
 	Facts system.Facts
+
+	once      sync.Once
+	session   *loader.Session
+	versions  map[string][]system.Package // by name
+	providers map[string][]int            // of Facts.Packages, by what they provide
 }
 
 // Answer is the verdict on one file for one target.
@@ -35,6 +42,8 @@ type Answer struct {
 	Kind    string   `json:"kind"` // program, library, static program, script, module, package, other
 	Verdict Verdict  `json:"verdict"`
 	Reasons []Reason `json:"reasons,omitempty"`
+	// Into is the program that a module was judged in, as one of its own.
+	Into string `json:"into,omitempty"`
 	// Travels are the files of the artifact that it loads, which have to be shipped too.
 	Travels []string `json:"travels,omitempty"`
 	// Needs is what it takes from the target.
@@ -47,12 +56,13 @@ type Reason struct {
 	Kind    string  `json:"kind"`    // loader.Kind, or kernel, cpu, dlopen, interpreter, module-abi, depends, …
 	Text    string  `json:"text"`    // for people, whole
 
-	By      string `json:"by,omitempty"` // the file whose need it is
-	Library string `json:"library,omitempty"`
-	Symbol  string `json:"symbol,omitempty"`
-	Version string `json:"version,omitempty"`
-	Found   string `json:"found,omitempty"`   // the file on the target that lacks it
-	Package string `json:"package,omitempty"` // that this file comes from there
+	By      string   `json:"by,omitempty"` // the file whose need it is
+	Library string   `json:"library,omitempty"`
+	Symbol  string   `json:"symbol,omitempty"`
+	Symbols []string `json:"symbols,omitempty"` // all, where there are several
+	Version string   `json:"version,omitempty"`
+	Found   string   `json:"found,omitempty"`   // the file on the target that lacks it
+	Package string   `json:"package,omitempty"` // that this file comes from there
 	// When is load, or call for what only fails once it is called.
 	When string   `json:"when,omitempty"`
 	Ways []string `json:"ways,omitempty"` // what to do, the best first

@@ -1,11 +1,260 @@
 package artifact
 
-import "context"
+import (
+	"bytes"
+	"context"
+	"debug/elf"
+	"errors"
+	"path"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stead-env/stead/envs/artifact/loader"
+	"github.com/stead-env/stead/envs/artifact/object"
+	"github.com/stead-env/stead/envs/artifact/system"
+)
+
+// The kinds of files that have an answer.
+const (
+	Program       = "program"
+	Library       = "library"
+	Module        = "module" // a library that an interpreter or another program loads
+	StaticProgram = "static program"
+	Script        = "script"
+	PackageFile   = "package"
+	Other         = "other"
+)
 
 // Judge answers for each file of a set that can have a verdict, in the set's order, and
 // then for its packages. It is safe for concurrent use, and a target that is asked again
 // remembers what it looked up: the set's objects and the target must not change. The error
 // is ctx's alone.
 func (t *Target) Judge(ctx context.Context, set *Set) ([]Answer, error) {
-	return nil, ctx.Err()
+	v := newView(t, set)
+	answers := make([]*Answer, len(set.Files))
+	var next atomic.Int64
+	group, groupCtx := errgroup.WithContext(ctx)
+	for range min(runtime.GOMAXPROCS(0), len(set.Files)) {
+		group.Go(func() error {
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(set.Files) {
+					return nil
+				}
+				if err := groupCtx.Err(); err != nil {
+					return err
+				}
+				answers[i] = v.judge(&set.Files[i])
+			}
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	var all []Answer
+	for _, a := range answers {
+		if a != nil {
+			all = append(all, *a)
+		}
+	}
+	for i := range set.Packages {
+		all = append(all, v.judgePackage(&set.Packages[i]))
+	}
+	return all, ctx.Err()
+}
+
+// view is a target with a set laid over it.
+type view struct {
+	*Target
+	set  *Set
+	over *overlay // nil where the files don't travel together
+	sys  loader.System
+	load func(loader.Program) *loader.Result
+}
+
+func newView(t *Target, set *Set) *view {
+	t.once.Do(t.prepare)
+	if set.Alone || len(set.Files) == 1 {
+		return &view{Target: t, set: set, sys: t.System, load: t.session.Load}
+	}
+	over := lay(t.System, set.Files)
+	return &view{Target: t, set: set, over: over, sys: over, load: t.session.Over(over).Load}
+}
+
+// prepare makes what all of a target's judgements share.
+func (t *Target) prepare() {
+	kernel, _ := kernelVersion(t.Host.Kernel)
+	t.session = loader.NewSession(t.System, kernel)
+	t.versions = make(map[string][]system.Package, len(t.Facts.Packages))
+	for _, p := range t.Facts.Packages {
+		t.versions[p.Name] = append(t.versions[p.Name], p)
+	}
+	t.providers = map[string][]int{}
+	for i, p := range t.Facts.Packages {
+		for _, provided := range p.Provides {
+			name := debRelation.FindStringSubmatch(provided)
+			if name != nil && !slices.Contains(t.providers[name[1]], i) {
+				t.providers[name[1]] = append(t.providers[name[1]], i)
+			}
+		}
+	}
+}
+
+// judge answers for one file, or not at all: most files of an artifact don't start.
+func (v *view) judge(f *File) *Answer {
+	only := len(v.set.Files) == 1
+	var c *check
+	switch {
+	case f.Link != "" || f.Dir:
+		return nil
+	case f.Object != nil:
+		if f.Object.Type == elf.ET_REL || f.Object.Type == elf.ET_CORE || separateDebug(f.Path) {
+			if !only {
+				return nil
+			}
+			c = v.check(f, Other)
+			c.unproven("not-started", "%s is not started by anyone: it is for a linker or a debugger", c.name)
+			break
+		}
+		c = v.checkObject(f)
+	case f.Err != nil && (isELF(f) || len(f.Head) == 0):
+		var bad *object.Error
+		if !only && (separateDebug(f.Path) || errors.As(f.Err, &bad) && bad.Reason == object.NotLoadable) {
+			return nil
+		}
+		c = v.check(f, Other)
+		c.unreadable()
+	default:
+		c = v.checkText(f, only)
+		if c == nil && len(f.Members) > 0 {
+			c = v.checkArchive(f)
+		}
+		if c == nil && only {
+			c = v.check(f, Other)
+			c.unproven("not-started", "%s is neither a program, a library nor a script", c.name)
+		}
+	}
+	if c == nil {
+		return nil
+	}
+	return c.done()
+}
+
+// isELF tells files that claim to be ELF.
+func isELF(f *File) bool {
+	var bad *object.Error
+	return !errors.As(f.Err, &bad) || bad.Reason != object.NotELF && bad.Reason != object.TooShort ||
+		bytes.HasPrefix(f.Head, []byte("\x7fELF"))
+}
+
+// separateDebug tells files that hold nothing but another one's symbols for debuggers.
+func separateDebug(name string) bool {
+	return strings.HasPrefix(name, "/usr/lib/debug/") || strings.HasSuffix(name, ".debug")
+}
+
+// check is one file's way to its answer.
+type check struct {
+	*view
+	file   *File
+	name   string // short, for sentences
+	answer Answer
+	into   []string // programs that load it
+	// whole says that nobody else brings symbols to a module than the program that loads it.
+	whole bool
+}
+
+func (v *view) check(f *File, kind string) *check {
+	return &check{view: v, file: f, name: path.Base(f.Path),
+		answer: Answer{Target: v.Name, File: f.Name, Kind: kind}}
+}
+
+// done draws the verdict from the reasons: the worst counts.
+func (c *check) done() *Answer {
+	c.answer.Verdict = Starts
+	for _, r := range c.answer.Reasons {
+		if r.Verdict == Fails || r.Verdict == Unproven && c.answer.Verdict == Starts {
+			c.answer.Verdict = r.Verdict
+		}
+	}
+	return &c.answer
+}
+
+// checkObject judges an ELF file.
+func (v *view) checkObject(f *File) *check {
+	o := f.Object
+	c := v.check(f, objectKind(o))
+	if c.answer.Kind == StaticProgram {
+		c.checkMachine()
+		c.checkKernel([]*object.Object{o}, nil)
+		c.checkCPU([]*object.Object{o}, nil)
+		return c
+	}
+	if c.answer.Kind == Library && !c.findInto() {
+		return c // no interpreter of the target takes it
+	}
+	res := v.load(loader.Program{Path: f.Path, Object: o, Into: c.into})
+	if len(c.into) > 0 {
+		c.answer.Into = c.into[0]
+	}
+	c.problems(res)
+	own := c.ownObjects(res)
+	c.checkKernel(own, res.Loader)
+	c.checkCPU(own, res.Loader)
+	c.checkStack(own, res.Loader)
+	c.checkPlugins(res)
+	c.checkDlopen(res)
+	c.travels(res)
+	c.needs(res)
+	return c
+}
+
+// objectKind tells programs from libraries. Some libraries can be started too, as libc
+// itself can: they count as libraries.
+func objectKind(o *object.Object) string {
+	switch {
+	case !o.Dynamic:
+		return StaticProgram
+	case o.Type == elf.ET_EXEC:
+		return Program
+	case o.PIE && o.Interp == "":
+		return StaticProgram
+	case o.Interp != "" && o.Soname == "":
+		return Program
+	}
+	return Library
+}
+
+// own tells whether a loaded object is the artifact's, and which file.
+func (c *check) own(m *loader.Mapped) *File {
+	if m.Object == c.file.Object {
+		return c.file
+	}
+	if c.over != nil && m.File.Path != "" {
+		return c.over.files[m.File.Path]
+	}
+	return nil
+}
+
+// ownObjects are the artifact's among those that a start loads.
+func (c *check) ownObjects(res *loader.Result) []*object.Object {
+	var own []*object.Object
+	for _, m := range res.Objects {
+		if c.own(m) != nil {
+			own = append(own, m.Object)
+		}
+	}
+	return own
+}
+
+// travels lists the artifact's own files that are loaded along.
+func (c *check) travels(res *loader.Result) {
+	for _, m := range res.Objects {
+		if f := c.own(m); f != nil && f != c.file {
+			c.answer.Travels = append(c.answer.Travels, f.Name)
+		}
+	}
 }

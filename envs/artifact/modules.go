@@ -1,0 +1,134 @@
+package artifact
+
+import (
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/stead-env/stead/envs/artifact/system"
+)
+
+// moduleRule says who loads the libraries of a folder, by their paths alone.
+type moduleRule struct {
+	in string // part of the path
+	// into are programs that load them: the first that the target has brings its symbols.
+	// {1} is what version found, {dir} the library's folder.
+	into    []string
+	version *regexp.Regexp
+	// whole says that they take nothing from other modules.
+	whole bool
+}
+
+var number = `([0-9]+(?:\.[0-9]+)*)`
+
+// moduleRules are tried in their order. Extension modules of Python and Perl have rules of
+// their own, in interpreter.go.
+var moduleRules = []moduleRule{
+	{in: "/apache2/modules/", into: []string{"/usr/sbin/apache2"}},
+	{in: "/httpd/modules/", into: []string{"/usr/sbin/httpd"}},
+	{in: "/nginx/modules/", into: []string{"/usr/sbin/nginx"}},
+	{in: "/postgresql/", version: regexp.MustCompile(`/postgresql/` + number + `/lib/`),
+		into: []string{"/usr/lib/postgresql/{1}/bin/postgres", "{dir}/../bin/postgres"}},
+	{in: "/pgsql", into: []string{"{dir}/../bin/postgres", "/usr/bin/postgres"}},
+	{in: "/zsh/", into: []string{"/bin/zsh", "/usr/bin/zsh"}},
+	{in: "/lib/bash/", into: []string{"/bin/bash"}},
+	{in: "/lib64/bash/", into: []string{"/bin/bash"}},
+	{in: "/xorg/modules/", into: []string{"/usr/lib/xorg/Xorg", "/usr/libexec/Xorg"}},
+	{in: "/jvm/", into: []string{"{dir}/server/libjvm.so", "{dir}/../server/libjvm.so", "{dir}/../libjvm.so",
+		"{dir}/amd64/server/libjvm.so"}},
+	{in: "/xtables/", into: []string{"/usr/sbin/xtables-nft-multi", "/usr/sbin/xtables-legacy-multi", "/sbin/xtables-multi"}},
+	{in: "/rsyslog/", into: []string{"/usr/sbin/rsyslogd"}},
+	{in: "/gawk/", into: []string{"/usr/bin/gawk"}},
+	{in: "/qemu/", into: []string{"/usr/bin/qemu-system-x86_64"}},
+	{in: "/mysql/plugin/", into: []string{"/usr/sbin/mariadbd", "/usr/sbin/mysqld"}},
+	{in: "/mariadb/plugin/", into: []string{"/usr/sbin/mariadbd"}},
+	{in: "/mariadb19/plugin/", into: []string{"/usr/sbin/mariadbd"}},
+	{in: "/lib/sudo/", into: []string{"/usr/bin/sudo"}},
+	{in: "/libexec/sudo/", into: []string{"/usr/bin/sudo"}},
+	{in: "/openvpn/", into: []string{"/usr/sbin/openvpn"}},
+	{in: "/lib/collectd/", into: []string{"/usr/sbin/collectd"}},
+	{in: "/dovecot/modules/", into: []string{"/usr/sbin/dovecot"}},
+	{in: "/lib/postfix/", into: []string{"/usr/lib/postfix/sbin/master"}},
+	{in: "/lib/asterisk/modules/", into: []string{"/usr/sbin/asterisk"}},
+	{in: "/lib/freeradius/", into: []string{"/usr/sbin/freeradius"}},
+	{in: "/lib/uwsgi/plugins/", into: []string{"/usr/bin/uwsgi-core"}},
+	{in: "/lib/frr/", into: []string{"/usr/lib/frr/bgpd"}},
+	{in: "/redis/modules/", into: []string{"/usr/bin/redis-server"}},
+	{in: "/gcc/", version: regexp.MustCompile(`/gcc/[^/]+/` + number + `/plugin/`), into: []string{"{dir}/../cc1", "{dir}/../cc1plus"}},
+	{in: "/lib/R/library/", into: []string{"/usr/lib/R/bin/exec/R"}},
+	{in: "/php/", version: regexp.MustCompile(`/php/` + number + `/`), into: []string{"php"}},
+	{in: "/ruby/", version: regexp.MustCompile(`/ruby/(?:vendor_ruby/|site_ruby/|gems/)?` + number + `/`), into: []string{"ruby"}},
+	{in: "/lua/", version: regexp.MustCompile(`/lua/` + number + `/`), into: []string{"lua"}},
+	{in: ".node", version: regexp.MustCompile(`\.node$`), into: []string{"node"}},
+}
+
+// findInto finds out who loads a library, and its kind. It is false where the target has
+// nobody who does: the reasons then say so.
+func (c *check) findInto() bool {
+	name := c.file.Path
+	switch {
+	case pythonModule.MatchString(name):
+		c.answer.Kind = Module
+		return c.pythonModule()
+	case perlModule.MatchString(name):
+		c.answer.Kind = Module
+		return c.perlModule()
+	}
+	dir := path.Dir(name)
+	for _, rule := range moduleRules {
+		if !strings.Contains(name, rule.in) {
+			continue
+		}
+		version := ""
+		if rule.version != nil {
+			found := rule.version.FindStringSubmatch(name)
+			if found == nil {
+				continue
+			}
+			if len(found) > 1 {
+				version = found[1]
+			}
+		}
+		for _, into := range rule.into {
+			c.answer.Kind = Module
+			c.whole = rule.whole
+			if !strings.Contains(into, "/") {
+				c.languageModule(into, version)
+				continue
+			}
+			into = path.Clean(strings.NewReplacer("{1}", version, "{dir}", dir).Replace(into))
+			if into == name {
+				c.answer.Kind, c.into = Library, nil
+				return true
+			}
+			if _, there := c.sys.Find(into); there {
+				c.into = append(c.into, into)
+			}
+		}
+		return true
+	}
+	return true
+}
+
+// languageModule finds the interpreters of a language that may load a module, those of its
+// own version first.
+func (c *check) languageModule(language, version string) {
+	for _, i := range c.interpreters(language) {
+		if version == "" || i.Version == version || slices.Contains(i.ABI, version) ||
+			strings.HasPrefix(version, i.Version+".") {
+			c.into = append(c.into, i.Path)
+		}
+	}
+}
+
+// interpreters are the target's of a language, the artifact's own not counted.
+func (t *Target) interpreters(language string) []system.Interpreter {
+	var all []system.Interpreter
+	for _, i := range t.Facts.Interpreters {
+		if i.Language == language {
+			all = append(all, i)
+		}
+	}
+	return all
+}

@@ -1,0 +1,177 @@
+package artifact
+
+import (
+	"path"
+	"sync"
+
+	"github.com/stead-env/stead/envs/artifact/loader"
+	"github.com/stead-env/stead/envs/artifact/object"
+	"github.com/stead-env/stead/envs/artifact/system"
+)
+
+// maxLinks is how many links a path may lead through, as in the kernel.
+const maxLinks = 40
+
+// overlay is a target with an artifact's files laid over it, at the places that they are
+// going to have. A folder of the target stays what it is, also where it is a link, as
+// package managers keep it.
+type overlay struct {
+	base  loader.System
+	files map[string]*File // by path, without links in its folders
+	dirs  map[string]bool  // that files lie in
+
+	folders sync.Map // what resolve found: path to path
+}
+
+// lay puts files over a system.
+func lay(base loader.System, files []File) *overlay {
+	o := &overlay{base: base, files: map[string]*File{}, dirs: map[string]bool{}}
+	// Links first: they decide where the others lie.
+	for _, links := range []bool{true, false} {
+		for i := range files {
+			f := &files[i]
+			if f.Link != "" != links || !path.IsAbs(f.Path) {
+				continue
+			}
+			o.put(f)
+		}
+		o.folders.Clear()
+	}
+	return o
+}
+
+func (o *overlay) put(f *File) {
+	name := path.Clean(f.Path)
+	if dir, ok := o.resolve(path.Dir(name), 0); ok {
+		name = path.Join(dir, path.Base(name))
+	}
+	if f.Dir {
+		if _, there := o.base.Find(name); !there {
+			o.addDir(name)
+		}
+		return
+	}
+	if f.Link != "" {
+		if at, there := o.base.Find(name); there && at.Dir {
+			return
+		}
+	}
+	o.files[name] = f
+	o.addDir(path.Dir(name))
+}
+
+func (o *overlay) addDir(name string) {
+	for name != "/" && !o.dirs[name] {
+		o.dirs[name] = true
+		name = path.Dir(name)
+	}
+}
+
+// resolve follows the links of a folder's path, the artifact's and the target's.
+func (o *overlay) resolve(dir string, links int) (string, bool) {
+	if dir == "/" || dir == "." {
+		return "/", true
+	}
+	if links > maxLinks {
+		return "", false
+	}
+	if known, ok := o.folders.Load(dir); ok {
+		name := known.(string)
+		return name, name != ""
+	}
+	name, ok := o.step(dir, links)
+	if !ok {
+		name = ""
+	}
+	o.folders.Store(dir, name)
+	return name, ok
+}
+
+func (o *overlay) step(dir string, links int) (string, bool) {
+	parent, ok := o.resolve(path.Dir(dir), links)
+	if !ok {
+		return "", false
+	}
+	name := path.Join(parent, path.Base(dir))
+	if f, ok := o.base.Find(name); ok && f.Dir {
+		return f.Path, true
+	}
+	if f := o.files[name]; f != nil {
+		if f.Link == "" {
+			return "", false
+		}
+		return o.resolve(join(parent, f.Link), links+1)
+	}
+	return name, o.dirs[name]
+}
+
+// join is where a link in a folder leads to.
+func join(dir, link string) string {
+	if path.IsAbs(link) {
+		return path.Clean(link)
+	}
+	return path.Join(dir, link)
+}
+
+// at finds the artifact's own file at a path; ok is false where the path leads to none.
+func (o *overlay) at(name string) (f *File, canonical string, ok bool) {
+	for range maxLinks {
+		dir, there := o.resolve(path.Dir(path.Clean(name)), 0)
+		if !there {
+			return nil, "", false
+		}
+		name = path.Join(dir, path.Base(name))
+		f := o.files[name]
+		if f == nil {
+			return nil, name, false
+		}
+		if f.Link == "" {
+			return f, name, true
+		}
+		name = join(dir, f.Link)
+	}
+	return nil, "", false
+}
+
+// Find implements loader.System.
+func (o *overlay) Find(name string) (system.File, bool) {
+	f, canonical, ok := o.at(name)
+	if ok {
+		return o.file(f, canonical), true
+	}
+	if canonical == "" {
+		return system.File{}, false
+	}
+	if found, ok := o.base.Find(canonical); ok {
+		// A link of the target may lead to what the artifact replaces.
+		if f := o.files[found.Path]; f != nil && f.Link == "" {
+			return o.file(f, found.Path), true
+		}
+		return found, true
+	}
+	if o.dirs[canonical] {
+		return system.File{Path: canonical, Dir: true}, true
+	}
+	return system.File{}, false
+}
+
+func (o *overlay) file(f *File, name string) system.File {
+	return system.File{Path: name, Object: func() (*object.Object, error) {
+		switch {
+		case f.Object != nil:
+			return f.Object, nil
+		case f.Err != nil:
+			return nil, f.Err
+		}
+		return nil, &object.Error{Reason: object.NotELF}
+	}}
+}
+
+// Cached implements loader.System.
+func (o *overlay) Cached(name string) []system.CacheEntry { return o.base.Cached(name) }
+
+// Loader implements loader.System.
+func (o *overlay) Loader(name string) (*system.Loader, bool) { return o.base.Loader(name) }
+
+// Loaders implements loader.System.
+func (o *overlay) Loaders() []*system.Loader { return o.base.Loaders() }

@@ -1,0 +1,174 @@
+package artifact
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/stead-env/stead/envs/artifact/loader"
+	"github.com/stead-env/stead/envs/artifact/object"
+)
+
+// missing are symbols that one object misses of one other.
+type missing struct {
+	loader.Problem // the first
+	names          []string
+}
+
+// missingSymbols makes one reason for all that an object misses in the same way.
+func (c *check) missingSymbols(problems []loader.Problem, res *loader.Result) {
+	type key struct {
+		by, found    *loader.Mapped
+		lib, version string
+		later        bool
+	}
+	groups := map[key]*missing{}
+	var order []*missing
+	for _, p := range problems {
+		k := key{p.By, p.Found, p.Library, p.Version, p.Later}
+		m := groups[k]
+		if m == nil {
+			m = &missing{Problem: p}
+			groups[k] = m
+			order = append(order, m)
+		}
+		m.names = append(m.names, p.Symbol)
+	}
+	for _, m := range order {
+		slices.Sort(m.names)
+		m.Symbol = m.names[0]
+		r := c.reasonOf(c.missingSymbol(m, res), m.Problem)
+		if len(m.names) > 1 {
+			r.Symbols = m.names
+		}
+	}
+}
+
+// missingSymbol judges what it means: a library may be meant to get it from whoever loads
+// it, and what a library of the target lacks is its target's own business.
+func (c *check) missingSymbol(m *missing, res *loader.Result) *Reason {
+	kind, by := string(m.Kind), c.by(m.By)
+	what := symbolNames(m.names)
+	if m.Version != "" {
+		what += " at version " + m.Version
+	}
+	if c.own(m.By) == nil && m.By != nil {
+		if m.Later && !c.shadows(res) {
+			return c.unproven(kind, "%s, a library of %s itself, calls %s, which nothing that %s loads has",
+				by, c.Name, what, c.name)
+		}
+		return c.fails(kind, "%s of %s needs %s, which nothing that %s loads has", by, c.Name, what, c.name).
+			way("build in %s", c.Name)
+	}
+	if c.isLibrary() && (m.Version == "" || m.Found == nil) && !c.whole {
+		text := fmt.Sprintf("%s needs %s from whoever loads it: no library that it names has it", by, what)
+		if len(c.into) > 0 {
+			text = fmt.Sprintf("%s needs %s, which neither a library that it names nor %s has: from whoever else"+
+				" loads it", by, what, c.into[0])
+		}
+		return c.unproven(kind, "%s", text).
+			way("check the program that loads it together with it")
+	}
+	text := fmt.Sprintf("%s needs %s, which nothing that it loads on %s has", by, what, c.Name)
+	if m.Found != nil {
+		text = fmt.Sprintf("%s needs %s, which %s on %s lacks", by, what, m.Found.Name+c.inPackage(m.Found.File), c.Name)
+	}
+	if m.Later {
+		text += "; it starts, and ends when it calls that"
+	}
+	return c.fails(kind, "%s", text).way("build in %s", c.Name)
+}
+
+// shadows tells whether a library of the artifact is loaded, in place of the target's
+// perhaps: what the target's own libraries miss then isn't their own business.
+func (c *check) shadows(res *loader.Result) bool {
+	for _, m := range res.Objects {
+		if f := c.own(m); f != nil && f != c.file {
+			return true
+		}
+	}
+	return false
+}
+
+// symbolNames lists symbols for people.
+func symbolNames(names []string) string { return some(names) }
+
+// needs lists what the artifact's objects take from the target's, for grouping targets.
+func (c *check) needs(res *loader.Result) {
+	var own, others []*loader.Mapped
+	for _, m := range res.Objects {
+		if c.own(m) != nil {
+			own = append(own, m)
+		} else {
+			others = append(others, m)
+		}
+	}
+	byName := map[string]*Need{}
+	var order []*Need
+	need := func(m *loader.Mapped) *Need {
+		name := m.Object.Soname
+		if name == "" {
+			name = m.Name
+		}
+		n := byName[name]
+		if n == nil {
+			n = &Need{Library: name, Path: m.File.Path, Package: c.brought(m.File)}
+			byName[name] = n
+			order = append(order, n)
+		}
+		return n
+	}
+	for _, m := range own {
+		for _, lib := range m.Object.Needed {
+			if other := bySoname(others, lib); other != nil {
+				need(other)
+			}
+		}
+		for _, r := range m.Object.Requirements {
+			other := bySoname(others, r.File)
+			if other == nil {
+				continue
+			}
+			n := need(other)
+			for _, v := range r.Versions {
+				if !v.Weak && !slices.Contains(n.Versions, v.Name) {
+					n.Versions = append(n.Versions, v.Name)
+				}
+			}
+		}
+		c.needSymbols(m.Object, others, need)
+	}
+	slices.SortFunc(order, func(a, b *Need) int { return strings.Compare(a.Library, b.Library) })
+	for _, n := range order {
+		slices.Sort(n.Versions)
+		slices.Sort(n.Symbols)
+		n.Symbols = slices.Compact(n.Symbols)
+		c.answer.Needs = append(c.answer.Needs, *n)
+	}
+}
+
+// needSymbols adds the symbols that an object takes without a version.
+func (c *check) needSymbols(o *object.Object, others []*loader.Mapped, need func(*loader.Mapped) *Need) {
+	for i := range o.Imports {
+		im := &o.Imports[i]
+		if im.Version != "" || im.Weak {
+			continue
+		}
+		for _, m := range others {
+			if exports(m.Object, im.Name) {
+				n := need(m)
+				n.Symbols = append(n.Symbols, im.Name)
+				break
+			}
+		}
+	}
+}
+
+func bySoname(all []*loader.Mapped, name string) *loader.Mapped {
+	for _, m := range all {
+		if m.Object.Soname == name || m.Name == name || strings.HasSuffix(m.Name, "/"+name) {
+			return m
+		}
+	}
+	return nil
+}
