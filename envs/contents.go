@@ -34,11 +34,11 @@ type contents struct {
 
 	mu      sync.Mutex
 	spools  []*spool // one for each job
-	known   map[version]content
-	large   map[[sha256.Size]byte]content // copies that are worth to be kept once
-	linked  map[string]version            // of files with several names, by each of them
-	names   map[version][]string          // all names of such a file
-	reasons map[version]string            // why files stay behind
+	known   map[version]readContent
+	large   map[[sha256.Size]byte]readContent // copies that are worth to be kept once
+	linked  map[string]version                // of files with several names, by each of them
+	names   map[version][]string              // all names of such a file
+	reasons map[version]string                // why files stay behind
 	failed  map[version]error
 	done    int64
 	total   int64
@@ -90,8 +90,8 @@ func (c *contents) link(files []snapshot.File) (one []*snapshot.File) {
 	return one
 }
 
-// content is what was learned of a file.
-type content struct {
+// readContent is what was learned of a file.
+type readContent struct {
 	sha256 [sha256.Size]byte
 	at     int64  // where its copy begins
 	spool  uint16 // that holds the copy, counted from 1; 0 where there is none
@@ -105,7 +105,7 @@ func newContents(cfg Config, host snapshot.Host, rules snapshot.Rules, address s
 	}
 	return &contents{cfg: cfg, host: host, rules: rules, dir: dir,
 		cache: filepath.Join(cfg.Store.Dir(), "cache", "contents-"+digest.FromString(address).Encoded()),
-		known: map[version]content{}, large: map[[sha256.Size]byte]content{}, linked: map[string]version{},
+		known: map[version]readContent{}, large: map[[sha256.Size]byte]readContent{}, linked: map[string]version{},
 		names: map[version][]string{}, reasons: map[version]string{}, failed: map[version]error{}}, nil
 }
 
@@ -185,7 +185,7 @@ func (c *contents) moreSpools(n int) error {
 // learn takes one file from the host, or the reason why it can't be read.
 func (c *contents) learn(ctx context.Context, job int, f snapshot.File, r io.Reader, failed error) (err error) {
 	s := c.spools[job]
-	k := content{at: s.end, now: true}
+	k := readContent{at: s.end, now: true}
 	var reason string
 	if failed != nil {
 		var own io.ReadCloser
@@ -238,7 +238,7 @@ const largeContent = 64 << 10
 
 // judge looks at a copy once more for each other name of its file: whether an
 // assignment is a setting depends on the name.
-func (c *contents) judge(s *spool, k content, f snapshot.File, names []string) (reason string, err error) {
+func (c *contents) judge(s *spool, k readContent, f snapshot.File, names []string) (reason string, err error) {
 	for _, name := range names {
 		if name != f.Path && reason == "" && err == nil {
 			reason, err = c.rules.Content(name, s.open(k.at, f.Size))

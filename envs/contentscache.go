@@ -55,7 +55,7 @@ func (c *contents) load() error {
 			return nil // its end, or damaged: the rest is read again
 		}
 		v := version(k.Version)
-		c.known[v] = content{sha256: [sha256.Size]byte(k.SHA256)}
+		c.known[v] = readContent{sha256: [sha256.Size]byte(k.SHA256)}
 		if k.Reason != "" {
 			c.reasons[v] = k.Reason
 		}
