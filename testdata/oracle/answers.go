@@ -21,13 +21,21 @@ const questions = "2"
 // answer is what a target said of a file.
 type answer struct {
 	Path string
-	Way  string   // started, loaded, preloaded, no place
+	Way  string   // one of the ways below
 	Into string   `json:",omitempty"` // the program that it was preloaded into
 	Now  bool     `json:",omitempty"` // which binds everything at once
 	Exec string   `json:",omitempty"` // why the kernel refused it
 	Load []string `json:",omitempty"` // what the loader complains about at once
 	Call []string `json:",omitempty"` // what it finds out only when everything is bound
 }
+
+// The ways in which a target is asked.
+const (
+	started   = "started"   // by the kernel
+	loaded    = "loaded"    // by its loader, alone
+	preloaded = "preloaded" // into a program of the target
+	noPlace   = "no place"  // not at all: the file can't lie at its path there
+)
 
 // complaint is a line of a loader, understood.
 type complaint struct {

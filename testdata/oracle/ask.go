@@ -140,7 +140,7 @@ func (r *room) ask(ctx context.Context, s subject) (a answer, err error) {
 	a.Path = s.Path
 	back, err := r.place(s.Path)
 	if errors.Is(err, errNoPlace) {
-		a.Way = "no place"
+		a.Way = noPlace
 		return a, nil
 	}
 	if err != nil {
@@ -149,15 +149,15 @@ func (r *room) ask(ctx context.Context, s subject) (a answer, err error) {
 	defer func() { err = errors.Join(err, back()) }()
 	switch s.Kind {
 	case program:
-		a.Way = "started"
+		a.Way = started
 		if a.Exec, err = r.exec(s.Path); err == nil && a.Exec == "" {
 			err = r.trace(ctx, &a, nil, s.Path)
 		}
 	case static:
-		a.Way = "started"
+		a.Way = started
 		a.Exec, err = r.exec(s.Path)
 	case script:
-		a.Way = "started"
+		a.Way = started
 		a.Exec, err = r.script(s)
 	case library:
 		err = r.library(ctx, &a, s)
@@ -168,10 +168,10 @@ func (r *room) ask(ctx context.Context, s subject) (a answer, err error) {
 // library asks for a library as who loads it does: a module in its program, others alone.
 func (r *room) library(ctx context.Context, a *answer, s subject) error {
 	if host, now := loadedBy(s); host != "" {
-		a.Way, a.Into, a.Now = "preloaded", host, now
+		a.Way, a.Into, a.Now = preloaded, host, now
 		return r.trace(ctx, a, []string{"LD_PRELOAD=" + s.Path}, host)
 	}
-	a.Way = "loaded"
+	a.Way = loaded
 	ld := loaders[s.Machine]
 	if _, err := os.Stat(ld); err != nil {
 		a.Exec = syscall.ENOENT.Error()

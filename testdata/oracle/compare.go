@@ -120,7 +120,7 @@ func newTally(source, target string) *tally {
 func tallyOf(source, target string, answers []answer, verdicts map[string]artifact.Answer) *tally {
 	t := newTally(source, target)
 	for _, a := range answers {
-		if a.Way == "no place" {
+		if a.Way == noPlace {
 			continue
 		}
 		m, _ := a.real()

@@ -3,8 +3,11 @@ package main
 import (
 	"fmt"
 	"maps"
+	"runtime"
 	"slices"
 	"strings"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/stead-env/stead/envs/artifact"
 	"github.com/stead-env/stead/envs/artifact/loader"
@@ -32,32 +35,47 @@ func (l laid) Find(path string) (system.File, bool) {
 func tallyProblems(source, target string, answers []answer, sys loader.System, set *artifact.Set) *tally {
 	t := newTally(source, target)
 	session := loader.NewSession(sys, [3]uint32{})
+	found := make([][]string, len(answers))
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
 	for i, a := range answers {
 		file := &set.Files[i]
-		if a.Way == "no place" || file.Object == nil {
-			continue
-		}
-		m, _ := a.real()
-		t.moments[m]++
 		program := loader.Program{Path: file.Path, Object: file.Object, Now: a.Now}
 		if a.Into != "" {
 			program.Into = []string{a.Into}
 		}
-		found := differences(a, session.Over(laid{sys, file}).Load(program))
-		if len(found) == 0 {
-			t.outcomes[agreed]++
-			continue
+		if a.Way != noPlace && file.Object != nil {
+			g.Go(func() error {
+				found[i] = differences(a, session.Over(laid{sys, file}).Load(program))
+				return nil
+			})
 		}
-		t.outcomes[disagreed]++
-		more := ""
-		if n := len(found) - 5; n > 0 {
-			found, more = found[:5], fmt.Sprintf("; %d more", n)
+	}
+	_ = g.Wait() // none fails
+	for i, a := range answers {
+		if a.Way != noPlace && set.Files[i].Object != nil {
+			t.problems(a, found[i])
 		}
-		line := fmt.Sprintf("disagreed %s (%s): %s%s", file.Path, a.Way, strings.Join(found, "; "), more)
-		t.disagreements = append(t.disagreements, line)
 	}
 	t.lines = t.disagreements
 	return t
+}
+
+// problems counts one file.
+func (t *tally) problems(a answer, found []string) {
+	m, _ := a.real()
+	t.moments[m]++
+	if len(found) == 0 {
+		t.outcomes[agreed]++
+		return
+	}
+	t.outcomes[disagreed]++
+	more := ""
+	if n := len(found) - 5; n > 0 {
+		found, more = found[:5], fmt.Sprintf("; %d more", n)
+	}
+	t.disagreements = append(t.disagreements,
+		fmt.Sprintf("disagreed %s (%s): %s%s", a.Path, a.Way, strings.Join(found, "; "), more))
 }
 
 // differences are what a real loader lacks and stead's doesn't, and the other way. Where a
