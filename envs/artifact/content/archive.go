@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"path"
+	"path/filepath"
 	"strings"
 )
 
@@ -73,11 +74,18 @@ func nested(within Format, name string, head []byte) Format {
 
 // archive reads a set of files; what is wrong with it is the set's own.
 func (w *walk) archive(ctx context.Context, set *Set, depth int, r io.Reader) error {
+	if depth == 1 {
+		w.Archives.Lock()
+		defer w.Archives.Unlock()
+	}
 	a := &archive{walk: w, set: set, depth: depth}
 	if set.Format == Deb || set.Format == RPM {
 		set.At = "/"
 	} else if set.At == "" {
 		set.At = w.at
+		if set.Format == Jar { // never unpacked
+			set.At = path.Join(w.at, filepath.Base(set.Name)) + "!"
+		}
 	}
 	var err error
 	switch set.Format {

@@ -6,6 +6,7 @@ package content
 import (
 	"io"
 	"io/fs"
+	"sync"
 )
 
 // DefaultAt is where files lie that have no place of their own: in a folder that no
@@ -32,7 +33,7 @@ const (
 type Set struct {
 	Name    string // for people: "dist/app.deb", "dist.tar: lib/app.whl"
 	Format  Format
-	At      string // the folder on the target that its files lie below: "/" for packages
+	At      string // what its files lie below on the target: "/" for packages, "/x/app.jar!" in a jar
 	Package *Package
 	Within  *Set // that holds this archive; nil for an argument
 	// Broken says why the rest of the archive can't be read: no tool would take it.
@@ -83,8 +84,10 @@ type File struct {
 	// gone when the function that was given the file returns.
 	Head    []byte
 	Content io.ReaderAt
-	// Sealed is the format of an archive that isn't opened: it lies too deep.
-	Sealed Format
+	// Archive is the format of a file that is a set of its own; Sealed says that it isn't
+	// opened, since it lies too deep.
+	Archive Format
+	Sealed  bool
 	// Err says why a file can't be read: its mode forbids it.
 	Err error
 }
@@ -101,6 +104,9 @@ type Options struct {
 	// Workers are how many files of a folder are read at once, each by a goroutine of its
 	// own; zero for one.
 	Workers int
+	// Archives is locked while an archive is read: decompressors take much memory. Walks
+	// at the same time share it; nil for a walk's own.
+	Archives sync.Locker
 
 	// Bounds on one artifact with all that is nested in it; zero for the usual ones.
 	MaxEntries int64 // 400,000

@@ -337,12 +337,12 @@ func TestSealed(t *testing.T) {
 	}
 	var sealed []string
 	err := Walk(t.Context(), name, Options{}, func(s *Set, f *File) error {
-		if f != nil && f.Sealed != "" {
+		if f != nil && f.Sealed {
 			sealed = append(sealed, f.Path)
 		}
 		return nil
 	})
-	if err != nil || fmt.Sprint(sealed) != "["+DefaultAt+"/x.jar!/x.jar!/x.jar]" {
+	if err != nil || fmt.Sprint(sealed) != "["+DefaultAt+"/x.jar!/x.jar!/x.jar!/x.jar]" {
 		t.Errorf("sealed: %v, %v", sealed, err)
 	}
 }

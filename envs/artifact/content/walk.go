@@ -53,8 +53,6 @@ type walk struct {
 
 	entries, bytes atomic.Int64
 	heads, holds   sync.Pool
-	// One archive of a folder is read at a time: decompressors take much memory.
-	archives sync.Mutex
 }
 
 func newWalk(o Options, visit func(*Set, *File) error) *walk {
@@ -70,6 +68,9 @@ func newWalk(o Options, visit func(*Set, *File) error) *walk {
 	}
 	if w.MaxMember == 0 {
 		w.MaxMember = 2 << 30
+	}
+	if w.Archives == nil {
+		w.Archives = new(sync.Mutex)
 	}
 	w.heads.New = func() any { return new([HeadBytes]byte) }
 	w.holds.New = func() any { return new(bytes.Buffer) }
@@ -212,18 +213,12 @@ func (w *walk) file(ctx context.Context, set *Set, depth int, f *File, r io.Read
 		f.Content = content
 		return w.emit(set, f)
 	}
-	inner := nested(set.Format, f.Name, f.Head)
-	if depth >= maxDepth {
-		f.Sealed, inner = inner, ""
-	}
-	if err := w.emit(set, f); err != nil || inner == "" {
+	f.Archive = nested(set.Format, f.Name, f.Head)
+	f.Sealed = f.Archive != "" && depth >= maxDepth
+	if err := w.emit(set, f); err != nil || f.Archive == "" || f.Sealed {
 		return err
 	}
-	if set.Format == Folder {
-		w.archives.Lock()
-		defer w.archives.Unlock()
-	}
-	return w.archive(ctx, &Set{Name: f.Name, Format: inner, At: f.Path + "!", Within: set}, depth+1, whole)
+	return w.archive(ctx, &Set{Name: f.Name, Format: f.Archive, At: f.Path + "!", Within: set}, depth+1, whole)
 }
 
 // readHead fills what there is; only a clean end makes it short.
