@@ -267,11 +267,11 @@ func (r *found) fault(err error) error {
 }
 
 // Chunks end where the digest of an object says so, so that two roots with mostly the
-// same objects have mostly the same chunks; or when they are full.
+// same objects have mostly the same chunks: the likelier the bigger its record is, for a
+// program's start takes whole chunks.
 const (
-	chunkMask  = 31
+	chunkSize  = 128 << 10 // bytes, on average
 	maxRecords = 256
-	fullChunk  = 8 << 20 // bytes
 )
 
 // add takes a file into the index, in the order of paths.
@@ -291,11 +291,14 @@ func (b *builder) add(r *found) error {
 	b.objects[d] = true
 	b.chunk = appendChunk(b.chunk, entry)
 	b.count++
-	first, err := hex.DecodeString(d[:min(len(d), 2)])
-	if err != nil || len(d) != 64 {
+	if len(d) != 2*sha256.Size {
 		return fmt.Errorf("indexing /%s: %q is no digest", r.file.Path, d)
 	}
-	if first[0]&chunkMask == 0 || b.count >= maxRecords || len(b.chunk) >= fullChunk {
+	lot, err := strconv.ParseUint(d[:4], 16, 16)
+	if err != nil {
+		return fmt.Errorf("indexing /%s: %q is no digest", r.file.Path, d)
+	}
+	if int(lot)*(chunkSize>>16) < len(entry) || b.count >= maxRecords {
 		return b.endChunk()
 	}
 	return nil
