@@ -18,7 +18,8 @@ type language struct {
 	folder []string       // where programs are, beside binFolders
 	// release are folders whose names tell the version where the program's doesn't.
 	release []string
-	dirs    []string // where it looks for modules
+	version *regexp.Regexp // in these names; nil for its first two numbers
+	dirs    []string       // where it looks for modules
 	abi     func(t tree, in *Interpreter, packages []Package)
 }
 
@@ -35,6 +36,7 @@ var languages = []language{
 		abi: pythonABI},
 	{name: "perl", binary: regexp.MustCompile(`^perl()$`),
 		release: []string{"PREFIX/bin/perl5.*.*", "PREFIX/lib/*/perl/5.*.*", "PREFIX/lib/perl5/5.*.*", "PREFIX/share/perl/5.*.*"},
+		version: regexp.MustCompile(`\d+\.\d+\.\d+`),
 		dirs: []string{"/etc/perl", "/usr/local/lib*/perl5", "/usr/local/lib/*/perl/5.*", "/usr/local/share/perl/5.*",
 			"PREFIX/lib*/perl5", "PREFIX/lib/*/perl5/5.*", "PREFIX/share/perl5", "PREFIX/lib/*/perl-base",
 			"PREFIX/lib/*/perl/5.*", "PREFIX/share/perl/5.*", "PREFIX/lib*/perl5/5.*", "PREFIX/lib*/perl5/*_perl", "/usr/local/lib/site_perl"},
@@ -68,6 +70,7 @@ var languages = []language{
 
 // interpreters finds those of a system, in the order of their languages and paths.
 func interpreters(t tree, packages []Package) (list []Interpreter) {
+	t.names = once(t.names)
 	for _, lang := range languages {
 		seen := map[string]bool{}
 		for _, dir := range t.globAll(slices.Concat(binFolders, lang.folder)) {
@@ -90,6 +93,19 @@ func interpreters(t tree, packages []Package) (list []Interpreter) {
 	return list
 }
 
+// once remembers the answers of a function.
+func once(names func(dir string) []string) func(dir string) []string {
+	known := map[string][]string{}
+	return func(dir string) []string {
+		list, ok := known[dir]
+		if !ok {
+			list = names(dir)
+			known[dir] = list
+		}
+		return list
+	}
+}
+
 var (
 	minor   = regexp.MustCompile(`\d{1,3}\.\d{1,3}`)
 	maxABIs = 64
@@ -110,7 +126,7 @@ func (lang language) interpreter(t tree, real, name string, packages []Package) 
 	fill := strings.NewReplacer("PREFIX", prefix, "VERSION", cmp.Or(in.Version, "\x00"))
 	if in.Version == "" {
 		if found := t.globAll(filled(fill, lang.release)); len(found) > 0 {
-			in.Version = minor.FindString(path.Base(found[0]))
+			in.Version = cmp.Or(lang.version, minor).FindString(path.Base(found[0]))
 			fill = strings.NewReplacer("PREFIX", prefix, "VERSION", cmp.Or(in.Version, "\x00"))
 		}
 	}
