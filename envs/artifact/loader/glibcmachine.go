@@ -193,7 +193,7 @@ func (m *machine) takesOldHWCap(bits uint64) bool {
 	switch m.loader.Machine {
 	case elf.EM_X86_64:
 		has = oldX86
-		if slices.Contains(m.loader.HWCaps, "x86-64-v4") {
+		if hasAVX512(m.loader) {
 			has |= oldAVX512
 		}
 	case elf.EM_386:
@@ -207,7 +207,7 @@ func (m *machine) takesOldHWCap(bits uint64) bool {
 	}
 	if want := bits & platforms; want != 0 {
 		for i, p := range oldPlatforms {
-			if p == oldPlatformOf(m.loader) {
+			if p == m.loader.Platform {
 				return want == 1<<(oldPlatform+i)
 			}
 		}
@@ -247,10 +247,10 @@ func capabilities(l *system.Loader, version [2]int) (subs []string) {
 func oldParts(l *system.Loader) []string {
 	parts := []string{"tls"}
 	wide := l.Machine == elf.EM_X86_64
-	if p := oldPlatformOf(l); p != "" && p != "x86_64" {
-		parts = append(parts, p)
+	if l.Platform != "" && l.Platform != "x86_64" {
+		parts = append(parts, l.Platform)
 	}
-	if wide && slices.Contains(l.HWCaps, "x86-64-v4") {
+	if hasAVX512(l) {
 		parts = append(parts, "avx512_1")
 	}
 	if wide {
@@ -262,12 +262,10 @@ func oldParts(l *system.Loader) []string {
 	return parts
 }
 
-// oldPlatformOf is a processor's name as older loaders have it.
-func oldPlatformOf(l *system.Loader) string {
-	if l.Machine == elf.EM_X86_64 && slices.Contains(l.HWCaps, "x86-64-v3") && l.Platform != "xeon_phi" {
-		return "haswell"
-	}
-	return l.Platform
+// hasAVX512 says whether older loaders count a processor among those with AVX-512: only one
+// vendor's, which have a platform of their own.
+func hasAVX512(l *system.Loader) bool {
+	return l.Platform == "haswell" && slices.Contains(l.HWCaps, "x86-64-v4")
 }
 
 // expand puts the values of $ORIGIN, $LIB and $PLATFORM into a path or a name, "" where one

@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/stead-env/stead/envs/artifact/loader"
+	"github.com/stead-env/stead/envs/artifact/system"
 )
 
 // Sources of a program that needs one library, and of that library.
@@ -99,8 +100,10 @@ func TestLibAndPlatform(t *testing.T) {
 		w.program("/opt/p", usesA, "@/opt/lib/x86_64-linux-gnu/liba.so", "-Wl,-rpath,$ORIGIN/"+token)
 		w.agree("/opt/p", starts)
 	}
-	w.lib("/opt/"+w.diagnosed("dl_platform")+"/libb.so", hasA)
-	w.program("/opt/q", usesA, "@/opt/"+w.diagnosed("dl_platform")+"/libb.so", "-Wl,-rpath,/opt/${PLATFORM}")
+	platform := w.diagnosed("dl_platform")
+	w.change = func(l *system.Loader) { l.Platform = platform }
+	w.lib("/opt/"+platform+"/libb.so", hasA)
+	w.program("/opt/q", usesA, "@/opt/"+platform+"/libb.so", "-Wl,-rpath,/opt/${PLATFORM}")
 	w.agree("/opt/q", starts)
 }
 
@@ -143,6 +146,8 @@ func TestHWCaps(t *testing.T) {
 func TestOldHWCaps(t *testing.T) {
 	w := at(t, glibc) // glibc 2.36 is the last that knows them
 	w.activeHWCaps()
+	platform := w.diagnosed("dl_platform")
+	w.change = func(l *system.Loader) { l.Platform = platform }
 	w.lib("/opt/lib/liba.so", hasA)
 	w.program("/opt/p", usesA, "@/opt/lib/liba.so", "-Wl,-rpath,/opt/lib")
 	for _, sub := range []string{"x86_64", "haswell", "haswell/x86_64", "tls", "tls/x86_64", "tls/haswell",
@@ -230,9 +235,6 @@ func TestPreload(t *testing.T) {
 	w.agree("/opt/p", later)
 	w.lib("/opt/x/libpre.so", hasB)
 	w.write("/etc/ld.so.preload", "/opt/x/libpre.so /opt/x/libnone.so\n")
-	own := *amd64
-	own.Preload = []string{"/opt/x/libpre.so", "/opt/x/libnone.so"}
-	w.system.loaders[0] = &own
 	r := w.agree("/opt/p", starts)
 	if p := w.problem(r, loader.MissingLibrary); !p.Harmless || p.Library != "/opt/x/libnone.so" {
 		t.Error(list(r))

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/stead-env/stead/envs/artifact/loader"
+	"github.com/stead-env/stead/envs/artifact/system"
 )
 
 const (
@@ -130,9 +131,7 @@ func TestVersionMovedToAnotherFile(t *testing.T) {
 	w.lib("/usr/lib/liba.so", "int x(void){return 0;}", one)
 	w.lib("/usr/lib/libb.so", "int a(void){return 0;} int b(void){return 0;}", one)
 	w.agree("/opt/p", starts)
-	old := *amd64
-	old.Version = "2.28"
-	w.system.loaders[0] = &old
+	w.change = func(l *system.Loader) { l.Version = "2.28" }
 	_, r := w.judge("/opt/p")
 	w.problem(r, loader.MissingSymbol)
 }
@@ -217,12 +216,10 @@ func TestRELRWithoutItsVersion(t *testing.T) {
 		"-nostdlib", "-Wl,-z,pack-relative-relocs")
 	w.program("/opt/p", usesA, "@/usr/lib/liba.so")
 	w.agree("/opt/p", starts) // it needs no C library, and so needs not say that it takes RELR
-	old := *amd64
-	old.Version = "2.31"
+	w.change = func(l *system.Loader) { l.Version = "2.31" }
 	w.patch("/lib/x86_64-linux-gnu/libc.so.6", func(b []byte) []byte {
 		return bytes.Replace(b, []byte("GLIBC_ABI_DT_RELR\x00"), []byte("GLIBC_ABI_DT_NONE\x00"), 1)
 	})
-	w.system.loaders[0] = &old
 	_, r := w.judge("/opt/p")
 	w.problem(r, loader.BadRELR)
 }

@@ -21,24 +21,27 @@ import (
 type world struct {
 	*testing.T
 	root   string
-	system *folder
+	system *system.Live
+	cpu    string
+	change func(l *system.Loader)
 	env    []string // for the real loader
 	clib   clib
 }
 
 // clib is one of the C libraries that this machine has.
 type clib struct {
-	loader *system.Loader
+	family system.Family
+	wide   bool
 	files  []string // below the root, links as they are
 	flags  []string // for gcc
 }
 
 var (
-	glibc = clib{loader: amd64, files: []string{"/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
+	glibc = clib{family: system.GLibC, wide: true, files: []string{"/lib64/ld-linux-x86-64.so.2", "/lib/x86_64-linux-gnu/ld-linux-x86-64.so.2",
 		"/lib/x86_64-linux-gnu/libc.so.6", "/lib/x86_64-linux-gnu/libm.so.6"}}
-	glibc32 = clib{loader: i386, files: []string{"/lib/ld-linux.so.2", "/lib32/ld-linux.so.2", "/lib32/libc.so.6"},
+	glibc32 = clib{family: system.GLibC, files: []string{"/lib/ld-linux.so.2", "/lib32/ld-linux.so.2", "/lib32/libc.so.6"},
 		flags: []string{"-m32", "-nostdlib", "-fno-pic", "-fno-stack-protector"}}
-	muslc = clib{loader: musl, files: []string{"/lib/ld-musl-x86_64.so.1", "/lib/x86_64-linux-musl/libc.so"},
+	muslc = clib{family: system.Musl, wide: true, files: []string{"/lib/ld-musl-x86_64.so.1", "/lib/x86_64-linux-musl/libc.so"},
 		flags: []string{"-nostdlib", "-fno-stack-protector", "-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1"}}
 )
 
@@ -50,7 +53,6 @@ func at(t *testing.T, libs ...clib) *world {
 	}
 	t.Parallel()
 	w := &world{T: t, root: t.TempDir(), clib: libs[0]}
-	w.system = &folder{root: w.root}
 	for _, dir := range []string{"usr/lib", "usr/lib32", "usr/lib64", "etc", "opt", "proc"} {
 		w.must(os.MkdirAll(filepath.Join(w.root, dir), 0o755))
 	}
@@ -58,7 +60,6 @@ func at(t *testing.T, libs ...clib) *world {
 		w.must(os.Symlink("usr/"+dir, filepath.Join(w.root, dir)))
 	}
 	for _, l := range libs {
-		w.system.loaders = append(w.system.loaders, l.loader)
 		for _, f := range l.files {
 			if to, err := os.Readlink(f); err == nil {
 				w.must(os.MkdirAll(filepath.Dir(w.root+f), 0o755))
@@ -71,7 +72,20 @@ func at(t *testing.T, libs ...clib) *world {
 			w.must(os.Chmod(w.root+f, 0o755))
 		}
 	}
+	w.reopen()
+	t.Cleanup(func() { w.system.Close() })
 	return w
+}
+
+// reopen reads the root anew, as it is now.
+func (w *world) reopen() {
+	w.Helper()
+	if w.system != nil {
+		w.system.Close()
+	}
+	var err error
+	w.system, err = system.OpenLive(w.root, system.LiveOptions{CPU: w.cpu})
+	w.must(err)
 }
 
 // at2 is the same root, to compile for another C library.
@@ -157,7 +171,7 @@ func (w *world) program(p, source string, args ...string) {
 
 // entry leaves a program by a system call of its own.
 func (w *world) entry() string {
-	if w.clib.loader == i386 {
+	if !w.clib.wide {
 		return "\nvoid _start(void){__asm__ volatile(\"int $0x80\"::\"a\"(1),\"b\"(start()));}"
 	}
 	return "\nvoid _start(void){__asm__ volatile(\"and $-16,%%rsp\\n\"\"syscall\"::\"a\"(231),\"D\"(start()));}"
@@ -239,9 +253,33 @@ const (
 // judge follows a program here.
 func (w *world) judge(p string) (outcome, *loader.Result) {
 	w.Helper()
-	w.system.read = nil
-	r := loader.NewSession(w.system, [3]uint32{}).Load(loader.Program{Path: p, Object: w.object(p)})
+	w.reopen()
+	r := w.session().Load(loader.Program{Path: p, Object: w.object(p)})
 	return told(r), r
+}
+
+// session follows programs in the root, with what a test changes of its loader.
+func (w *world) session() *loader.Session {
+	if w.change == nil {
+		return loader.NewSession(w.system, [3]uint32{})
+	}
+	return loader.NewSession(changed{w.system, w.change}, [3]uint32{})
+}
+
+// changed is a system with another loader.
+type changed struct {
+	loader.System
+	change func(l *system.Loader)
+}
+
+func (c changed) Loader(p string) (*system.Loader, bool) {
+	l, ok := c.System.Loader(p)
+	if !ok {
+		return nil, false
+	}
+	other := *l
+	c.change(&other)
+	return &other, true
 }
 
 func told(r *loader.Result) outcome {
@@ -290,7 +328,7 @@ func (w *world) agree(p string, want outcome) *loader.Result {
 func (w *world) sameFiles(p string, r *loader.Result) {
 	w.Helper()
 	_, out := w.run(append(w.env, "LD_TRACE_LOADED_OBJECTS=1"), p)
-	if w.clib.loader.Family == system.Musl {
+	if w.clib.family == system.Musl {
 		_, out = w.run(w.env, "/lib/ld-musl-x86_64.so.1", "--list", p)
 	}
 	var theirs []string
@@ -310,7 +348,7 @@ func (w *world) sameFiles(p string, r *loader.Result) {
 	slices.Sort(theirs)
 	slices.Sort(ours)
 	theirs, ours = slices.Compact(theirs), slices.Compact(ours)
-	if w.clib.loader.Family == system.Musl { // it names itself by different names
+	if w.clib.family == system.Musl { // it names itself by different names
 		self := func(s string) bool { return strings.Contains(s, "musl") }
 		theirs, ours = slices.DeleteFunc(theirs, self), slices.DeleteFunc(ours, self)
 	}
@@ -370,18 +408,18 @@ func (w *world) diagnosed(key string) string {
 }
 
 // activeHWCaps gives the root's loader those of this machine's processor.
-func (w *world) activeHWCaps() []string {
+func (w *world) activeHWCaps() (active []string) {
 	w.Helper()
 	var mask uint
 	_, err := fmt.Sscanf(w.diagnosed("dl_hwcaps_subdirs_active"), "0x%x", &mask)
 	w.must(err)
-	own := *amd64
-	own.Platform, own.HWCaps = w.diagnosed("dl_platform"), nil
 	for i, h := range strings.Split(w.diagnosed("dl_hwcaps_subdirs"), ":") {
 		if mask&(1<<i) != 0 {
-			own.HWCaps = append(own.HWCaps, h)
+			active = append(active, h)
 		}
 	}
-	w.system.loaders[0] = &own
-	return own.HWCaps
+	if len(active) > 0 {
+		w.cpu = active[0]
+	}
+	return active
 }

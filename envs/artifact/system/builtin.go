@@ -61,7 +61,7 @@ var (
 	glibcVersion = regexp.MustCompile(`ld\.so \([^()]*\) [a-z]+ release version ([0-9]+(?:\.[0-9]+){1,3})`)
 	muslVersion  = regexp.MustCompile(`^([0-9]\.[0-9]+\.[0-9]+)(?:[-_]git.*)?$`)
 	muslPathFile = regexp.MustCompile(`^%\.\*s(/etc/ld-musl-[A-Za-z0-9_-]+\.path)$`)
-	muslDirs     = regexp.MustCompile(`^/[A-Za-z0-9_./-]+(?::/[A-Za-z0-9_./-]+)+$`)
+	muslDirs     = regexp.MustCompile(`^(?:/[A-Za-z0-9_-]+)*/lib[a-z0-9]*(?::(?:/[A-Za-z0-9_-]+)*/lib[a-z0-9]*)+$`) // and not execvp's PATH
 	systemDir    = regexp.MustCompile(`^/(?:[A-Za-z0-9_.+-]+/)*lib[A-Za-z0-9_]*/(?:[A-Za-z0-9_.+-]+/)?$`)
 )
 
