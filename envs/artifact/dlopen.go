@@ -216,6 +216,10 @@ func (c *check) unchanged(o *object.Object, f *File) bool {
 	if !ok || there.Object == nil {
 		return false
 	}
+	if o == nil {
+		line := f.firstLine()
+		return line != "" && there.Script != nil && there.Script() == line
+	}
 	theirs, err := there.Object()
 	return err == nil && (theirs == o || bytes.Equal(theirs.AppendRecord(nil), o.AppendRecord(nil)))
 }

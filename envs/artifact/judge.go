@@ -174,6 +174,7 @@ func (v *view) check(f *File, kind string) *check {
 
 // done draws the verdict from the reasons: the worst counts.
 func (c *check) done() *Answer {
+	c.settle()
 	c.answer.Verdict = Starts
 	for _, r := range c.answer.Reasons {
 		if r.Verdict == Fails || r.Verdict == Unproven && c.answer.Verdict == Starts {
@@ -181,6 +182,25 @@ func (c *check) done() *Answer {
 		}
 	}
 	return &c.answer
+}
+
+// settle takes what is wrong with a package's file on the very target that has it so for
+// what it is: those who installed it there live with it.
+func (c *check) settle() {
+	fails := func(r Reason) bool { return r.Verdict == Fails }
+	if !slices.ContainsFunc(c.answer.Reasons, fails) {
+		return
+	}
+	there, ok := c.System.Find(c.file.Path)
+	if !ok || there.Package == "" || !c.unchanged(c.file.Object, c.file) {
+		return
+	}
+	for i := range c.answer.Reasons {
+		if r := &c.answer.Reasons[i]; fails(*r) {
+			r.Verdict = Unproven
+			r.Text += "; it is " + c.brought(there) + "'s own file, as it is installed there"
+		}
+	}
 }
 
 // checkObject judges an ELF file.

@@ -18,6 +18,8 @@ type moduleRule struct {
 	version *regexp.Regexp
 	// whole says that they take nothing from other modules.
 	whole bool
+	// abi names who takes modules of their own version only: "PostgreSQL".
+	abi string
 }
 
 var number = `([0-9]+(?:\.[0-9]+)*)`
@@ -28,7 +30,7 @@ var moduleRules = []moduleRule{
 	{in: "/apache2/modules/", into: []string{"/usr/sbin/apache2"}},
 	{in: "/httpd/modules/", into: []string{"/usr/sbin/httpd"}},
 	{in: "/nginx/modules/", into: []string{"/usr/sbin/nginx"}},
-	{in: "/postgresql/", version: regexp.MustCompile(`/postgresql/` + number + `/lib/`),
+	{in: "/postgresql/", version: regexp.MustCompile(`/postgresql/` + number + `/lib/`), abi: "PostgreSQL",
 		into: []string{"/usr/lib/postgresql/{1}/bin/postgres", "{dir}/../bin/postgres"}},
 	{in: "/pgsql", into: []string{"{dir}/../bin/postgres", "/usr/bin/postgres"}},
 	{in: "/zsh/", into: []string{"/bin/zsh", "/usr/bin/zsh"}},
@@ -57,9 +59,12 @@ var moduleRules = []moduleRule{
 	{in: "/redis/modules/", into: []string{"/usr/bin/redis-server"}},
 	{in: "/gcc/", version: regexp.MustCompile(`/gcc/[^/]+/` + number + `/plugin/`), into: []string{"{dir}/../cc1", "{dir}/../cc1plus"}},
 	{in: "/lib/R/library/", into: []string{"/usr/lib/R/bin/exec/R"}},
-	{in: "/php/", version: regexp.MustCompile(`/php/` + number + `/`), into: []string{"php"}},
-	{in: "/ruby/", version: regexp.MustCompile(`/ruby/(?:vendor_ruby/|site_ruby/|gems/)?` + number + `/`), into: []string{"ruby"}},
+	{in: "/php/", version: regexp.MustCompile(`/php/` + number + `/`), into: []string{"php"}, abi: "PHP's ABI"},
+	{in: "/ruby/", version: regexp.MustCompile(`/ruby/(?:vendor_ruby/|site_ruby/|gems/)?` + number + `/`), into: []string{"ruby"}, abi: "Ruby"},
 	{in: "/lua/", version: regexp.MustCompile(`/lua/` + number + `/`), into: []string{"lua"}},
+	{in: "/liblua", version: regexp.MustCompile(`/liblua` + number + `-`), into: []string{"lua"}},
+	{in: "/gstreamer-1.0/", whole: true, into: []string{"{dir}/gst-plugin-scanner",
+		"{dir}/../gstreamer1.0/gstreamer-1.0/gst-plugin-scanner", "/usr/libexec/gstreamer-1.0/gst-plugin-scanner"}},
 	{in: ".node", version: regexp.MustCompile(`\.node$`), into: []string{"node"}},
 }
 
@@ -75,8 +80,8 @@ func (c *check) findInto() bool {
 		c.answer.Kind = Module
 		return c.perlModule()
 	}
-	dir := path.Dir(name)
-	for _, rule := range moduleRules {
+	for i := range moduleRules {
+		rule := &moduleRules[i]
 		if !strings.Contains(name, rule.in) {
 			continue
 		}
@@ -90,25 +95,47 @@ func (c *check) findInto() bool {
 				version = found[1]
 			}
 		}
-		for _, into := range rule.into {
-			c.answer.Kind = Module
-			c.whole = rule.whole
-			if !strings.Contains(into, "/") {
-				c.languageModule(into, version)
-				continue
-			}
-			into = path.Clean(strings.NewReplacer("{1}", version, "{dir}", dir).Replace(into))
-			if into == name {
-				c.answer.Kind, c.into = Library, nil
-				return true
-			}
-			if _, there := c.sys.Find(into); there {
-				c.into = append(c.into, into)
-			}
-		}
-		return true
+		return c.moduleOf(rule, version)
 	}
 	return true
+}
+
+// moduleOf finds the program that a rule names. It is false where no other could be it.
+func (c *check) moduleOf(rule *moduleRule, version string) bool {
+	where := strings.NewReplacer("{1}", version, "{dir}", path.Dir(c.file.Path))
+	for _, into := range rule.into {
+		if !strings.Contains(into, "/") {
+			c.languageModule(into, version)
+			continue
+		}
+		into = path.Clean(where.Replace(into))
+		if into == c.file.Path {
+			return true // the program itself, or a library that stands for it
+		}
+		if f, there := c.sys.Find(into); there && c.sameMachine(f) {
+			c.into = append(c.into, into)
+		}
+	}
+	c.answer.Kind, c.whole = Module, rule.whole
+	if len(c.into) > 0 || rule.abi == "" || version == "" {
+		return true
+	}
+	if c.unknownInterpreters() && !strings.Contains(rule.into[0], "/") {
+		return true
+	}
+	r := c.fails("module-abi", "%s is for %s %s, and %s has none of that", c.name, rule.abi, version, c.Name)
+	r.Version, r.When = version, atLoad
+	r.way("build it in %s", c.Name)
+	return false
+}
+
+// sameMachine tells whether a program of the target can load the file at all.
+func (c *check) sameMachine(f system.File) bool {
+	if f.Object == nil {
+		return false
+	}
+	o, err := f.Object()
+	return err == nil && o.Machine == c.file.Object.Machine && o.Class == c.file.Object.Class
 }
 
 // languageModule finds the interpreters of a language that may load a module, those of its
@@ -116,7 +143,7 @@ func (c *check) findInto() bool {
 func (c *check) languageModule(language, version string) {
 	for _, i := range c.interpreters(language) {
 		if version == "" || i.Version == version || slices.Contains(i.ABI, version) ||
-			strings.HasPrefix(version, i.Version+".") {
+			strings.HasPrefix(version, i.Version+".") || strings.HasPrefix(i.Version, version+".") {
 			c.into = append(c.into, i.Path)
 		}
 	}

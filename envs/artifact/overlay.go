@@ -2,6 +2,7 @@ package artifact
 
 import (
 	"path"
+	"strings"
 	"sync"
 
 	"github.com/stead-env/stead/envs/artifact/loader"
@@ -156,7 +157,7 @@ func (o *overlay) Find(name string) (system.File, bool) {
 }
 
 func (o *overlay) file(f *File, name string) system.File {
-	return system.File{Path: name, Object: func() (*object.Object, error) {
+	return system.File{Path: name, Executable: f.Executable, Script: f.firstLine, Object: func() (*object.Object, error) {
 		switch {
 		case f.Object != nil:
 			return f.Object, nil
@@ -165,6 +166,16 @@ func (o *overlay) file(f *File, name string) system.File {
 		}
 		return nil, &object.Error{Reason: object.NotELF}
 	}}
+}
+
+// firstLine is a script's, as system.File has it.
+func (f *File) firstLine() string {
+	line, ok := strings.CutPrefix(string(f.Head), "#!")
+	if !ok {
+		return ""
+	}
+	line, _, _ = strings.Cut(line, "\n")
+	return line[:min(len(line), shebangSize)]
 }
 
 // Cached implements loader.System.

@@ -128,7 +128,7 @@ func (c *check) missingLibrary(p loader.Problem) {
 		r.way("install %s into a folder that %s's ld.so.conf names", lib, c.Name)
 		return
 	}
-	there := c.named(lib)
+	there := c.elsewhere(lib, p.By)
 	if len(there) > 0 && c.isLibrary() && !strings.Contains(p.Library, "/") {
 		r := c.reasonOf(c.unproven(string(p.Kind), "%s needs %s, which %s has at %s%s, where %s doesn't look:"+
 			" whoever loads it must have loaded that before", by, p.Library, c.Name, there[0].Path,
@@ -190,6 +190,14 @@ func relative(from, to string) string {
 }
 
 func (c *check) badLibrary(p loader.Problem) {
+	if f, ok := c.sys.Find(p.Bad); ok && f.Object != nil {
+		var bad *object.Error
+		if _, err := f.Object(); err != nil && !errors.As(err, &bad) {
+			c.reasonOf(c.unproven(string(p.Kind), "%s needs %s, and what is known of %s can't be read: %v", c.by(p.By),
+				p.Library, p.Bad, err), p)
+			return
+		}
+	}
 	r := c.reasonOf(c.fails(string(p.Kind), "%s needs %s and comes upon %s: %s, and the loader gives up",
 		c.by(p.By), p.Library, p.Bad, p.Reason), p)
 	r.Found = p.Bad
@@ -313,25 +321,53 @@ func machineName(o *object.Object) string {
 // nameLister are systems that can tell which of their files have a name.
 type nameLister interface {
 	// Named are the libraries whose file name begins with a prefix, in the order of their
-	// paths.
-	Named(prefix string) []system.File
+	// paths; links count by their own names.
+	Named(prefix string) []string
 }
 
-// named finds libraries of the target by their file name, wherever they are.
-func (t *Target) named(lib string) []system.File {
-	l, ok := t.System.(nameLister)
-	if !ok {
-		return nil
+// elsewhere finds libraries of the target by their file name, wherever they are: beside
+// the one that needs them at least.
+func (c *check) elsewhere(lib string, by *loader.Mapped) []system.File {
+	paths := []string{path.Join(path.Dir(c.byPath(by)), lib)}
+	if by != nil && by.File.Path != "" {
+		paths[0] = path.Join(path.Dir(by.File.Path), lib)
 	}
-	return slices.DeleteFunc(slices.Clone(l.Named(lib)), func(f system.File) bool { return path.Base(f.Path) != lib })
+	paths = append(paths, c.like(lib, true)...)
+	var found []system.File
+	for _, p := range paths {
+		if f, ok := c.sys.Find(p); ok && !f.Dir {
+			f.Path = p
+			found = append(found, f)
+		}
+	}
+	return found
 }
 
 // near finds other versions of a library: libssl.so.1.1 for libssl.so.3.
-func (t *Target) near(lib string) []system.File {
-	l, ok := t.System.(nameLister)
-	stem, _, cut := strings.Cut(lib, ".so")
-	if !ok || !cut {
+func (c *check) near(lib string) []system.File {
+	stem, _, ok := strings.Cut(lib, ".so")
+	if !ok {
 		return nil
 	}
-	return l.Named(stem + ".so.")
+	var found []system.File
+	for _, p := range c.like(stem+".so.", false) {
+		if f, ok := c.sys.Find(p); ok && !f.Dir && c.sameMachine(f) {
+			f.Path = p
+			found = append(found, f)
+		}
+	}
+	return found
+}
+
+// like finds paths of the target by the beginning of their file name, or by the whole.
+func (c *check) like(name string, whole bool) []string {
+	l, ok := c.System.(nameLister)
+	if !ok {
+		return nil
+	}
+	all := l.Named(name)
+	if whole {
+		all = slices.DeleteFunc(all, func(p string) bool { return path.Base(p) != name })
+	}
+	return all
 }

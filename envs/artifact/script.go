@@ -94,23 +94,10 @@ func (c *check) env(env, arg string, depth int) {
 		c.missingInterpreter(env)
 		return
 	}
-	words := strings.Fields(arg)
-	split := false
-	for rest, is := words[0], strings.HasPrefix(words[0], "-"); is; {
-		word, ok := strings.CutPrefix(rest, "-S")
-		if !ok {
-			word, ok = strings.CutPrefix(rest, "--split-string=")
-		}
-		if !ok {
-			c.unproven("interpreter", "%s is started by %s %s, which isn't followed", c.name, env, arg)
-			return
-		}
-		split = true
-		words = words[1:]
-		if word != "" {
-			words = append([]string{word}, words...)
-		}
-		break
+	words, split := envWords(arg)
+	if len(words) == 0 {
+		c.unproven("interpreter", "%s is started by %s %s, which isn't followed", c.name, env, arg)
+		return
 	}
 	if split && !c.splits(found) {
 		c.fails("interpreter", "%s is started by env -S, which env of %s%s doesn't know", c.name, c.Name,
@@ -120,13 +107,6 @@ func (c *check) env(env, arg string, depth int) {
 	if !split && len(words) > 1 {
 		c.fails("interpreter", "%s is started by %s, which takes %q for one name", c.name, env, arg).
 			way("#!%s -S %s", env, arg)
-		return
-	}
-	for split && len(words) > 0 && (strings.Contains(words[0], "=") || strings.HasPrefix(words[0], "-")) {
-		words = words[1:]
-	}
-	if len(words) == 0 {
-		c.fails("interpreter", "%s is started by %s %s, which names no program", c.name, env, arg)
 		return
 	}
 	name := words[0]
@@ -141,6 +121,23 @@ func (c *check) env(env, arg string, depth int) {
 		}
 	}
 	c.missingInterpreter(name)
+}
+
+// envWords are the words that env makes of its argument: the program comes first. Other
+// options than -S aren't followed, and give none.
+func envWords(arg string) (words []string, split bool) {
+	rest, split := strings.CutPrefix(arg, "-S")
+	if !split {
+		rest, split = strings.CutPrefix(arg, "--split-string=")
+	}
+	words = strings.Fields(rest)
+	for split && len(words) > 0 && strings.Contains(words[0], "=") {
+		words = words[1:]
+	}
+	if len(words) > 0 && strings.HasPrefix(words[0], "-") {
+		return nil, split
+	}
+	return words, split
 }
 
 // splits tells whether the target's env has -S: GNU's since coreutils 8.30. Where its
@@ -166,6 +163,10 @@ func (c *check) interpretedBy(name, as string, depth int) {
 	if c.venv(name, found) {
 		return
 	}
+	if !found.Executable {
+		c.fails("interpreter", "%s is interpreted by %s, which %s lets nobody execute: its mode says so", c.name, as, c.Name)
+		return
+	}
 	var f *File
 	if c.over != nil {
 		f, _, _ = c.over.at(name)
@@ -173,20 +174,27 @@ func (c *check) interpretedBy(name, as string, depth int) {
 	c.answer.Needs = append(c.answer.Needs, Need{Library: as, Path: found.Path, Package: c.brought(found)})
 	switch {
 	case f == nil:
-		return // of the target
+		if line := found.Script(); line != "" {
+			c.nested("#!"+line, depth)
+		}
 	case f == c.file:
 		c.fails("interpreter", "%s is interpreted by itself", c.name)
 	case bytes.HasPrefix(f.Head, []byte("#!")):
-		if depth >= maxShebangs {
-			c.fails("interpreter", "%s is interpreted by a script that is interpreted by a script, and so on: "+
-				"kernels give up", c.name)
-			return
-		}
-		c.shebang(f.Head, depth+1)
+		c.nested(string(f.Head), depth)
 	default:
 		c.answer.Travels = append(c.answer.Travels, f.Name)
 		c.startsLike(f)
 	}
+}
+
+// nested judges a script that interprets another.
+func (c *check) nested(head string, depth int) {
+	if depth >= maxShebangs {
+		c.fails("interpreter", "%s is interpreted by a script that is interpreted by a script, and so on: kernels give up",
+			c.name)
+		return
+	}
+	c.shebang([]byte(head), depth+1)
 }
 
 // startsLike takes over the reasons of a program of the artifact that interprets a script.

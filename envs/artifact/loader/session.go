@@ -46,10 +46,11 @@ func (s *Session) Load(p Program) *Result {
 			continue
 		}
 		host, err := f.Object()
-		if err != nil || host.Interp == "" {
+		if err != nil {
 			continue
 		}
-		if l, ok := s.system.Loader(host.Interp); ok {
+		// A library may stand for the program that has it loaded: Java's machine.
+		if l, problem := s.loaderOf(host); l != nil && problem == nil {
 			return s.machine(l).loadInto(Program{Path: f.Path, Object: host}, p)
 		}
 	}

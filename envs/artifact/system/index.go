@@ -27,6 +27,7 @@ type Index struct {
 	byPath  map[string]int32 // of files; -1 for a folder
 	links   map[string]string
 	walk    *walker
+	names   func() [][2]string // of objects and links: file name and path, sorted
 	objects []stored
 	numbers map[[32]byte]int32 // of objects, by digest
 	chunks  []*chunk
@@ -63,6 +64,7 @@ func Open(text []byte, cpu string, load func(digest string) ([]byte, error)) (*I
 	}
 	x := &Index{links: map[string]string{}, numbers: map[[32]byte]int32{}}
 	x.walk = newWalker(x.lstat)
+	x.names = sync.OnceValue(x.listNames)
 	if err := x.parse(string(text)); err != nil {
 		return nil, fmt.Errorf("reading an index: %w", err)
 	}
