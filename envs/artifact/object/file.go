@@ -16,7 +16,7 @@ const (
 	maxDynamic = 1 << 16   // entries of PT_DYNAMIC
 	maxStrings = 64 << 20  // bytes of DT_STRTAB
 	maxSymbols = 1 << 20   // symbols
-	maxNames   = 64 << 20  // bytes of all their names: names can lie in each other
+	maxNames   = 48 << 20  // bytes of all their names: names can lie in each other
 	maxName    = 1 << 16   // bytes of a name
 	maxRelocs  = 256 << 20 // bytes of a table of relocations
 	maxNotes   = 1 << 20   // bytes of a segment of notes

@@ -5,7 +5,8 @@ import "debug/elf"
 // hashTable is how a loader finds an object's symbols by name: one that isn't in it can't
 // be bound to.
 type hashTable interface {
-	// count is one more than the last symbol's number.
+	// start is the first symbol's number, and count one more than the last one's.
+	start() int
 	count() int
 	// finds says whether a loader that looks for name comes by symbol i. It is asked for
 	// each in turn.
@@ -39,7 +40,7 @@ func (im *image) gnuHash(addr uint64) (hashTable, error) {
 	}
 	u := im.order.Uint32
 	buckets, first, words := u(head), u(head[4:]), u(head[8:])
-	if buckets > 4*maxSymbols || first > maxSymbols || words > maxSymbols {
+	if buckets > 2*maxSymbols || first > maxSymbols || words > maxSymbols {
 		return nil, im.damaged("its hash table is too large")
 	}
 	if words == 0 || words&(words-1) != 0 {
@@ -88,6 +89,7 @@ func (im *image) gnuHash(addr uint64) (hashTable, error) {
 	return nil, im.damaged("its hash table has no end")
 }
 
+func (h *gnuTable) start() int { return h.first }
 func (h *gnuTable) count() int { return h.first + len(h.chain) }
 
 func (h *gnuTable) finds(i int, name string) bool {
@@ -131,7 +133,7 @@ func (im *image) sysvHash(addr uint64) (hashTable, error) {
 		return nil, err
 	}
 	buckets, chains := head[0], head[1]
-	if buckets > 4*maxSymbols || chains > maxSymbols {
+	if buckets > 2*maxSymbols || chains > maxSymbols {
 		return nil, im.damaged("its hash table is too large")
 	}
 	start, err := words(addr+2*width, buckets)
@@ -158,6 +160,7 @@ func (im *image) sysvHash(addr uint64) (hashTable, error) {
 	return h, nil
 }
 
+func (h *sysvTable) start() int { return 0 }
 func (h *sysvTable) count() int { return len(h.reached) }
 
 func (h *sysvTable) finds(i int, name string) bool {

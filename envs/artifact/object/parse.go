@@ -24,10 +24,8 @@ func ParseRecord(b []byte) (*Object, error) {
 }
 
 func parse(text string) (*Object, error) {
-	for i := range len(text) {
-		if c := text[i]; c < ' ' && c != '\n' || c > '~' {
-			return nil, errSpelling
-		}
+	if !visible(text) {
+		return nil, errSpelling
 	}
 	if strings.HasPrefix(text, brokenMark+" ") {
 		return nil, parseBroken(text)
@@ -53,6 +51,32 @@ func parse(text string) (*Object, error) {
 		return nil, p.err
 	}
 	return p.o, nil
+}
+
+// visible says that a text is of visible ASCII, spaces and ends of lines: eight bytes at a
+// time, for a host's records have millions.
+func visible(text string) bool {
+	const ones, highs = 0x0101010101010101, 0x8080808080808080
+	for ; len(text) >= 8; text = text[8:] {
+		w := uint64(text[0]) | uint64(text[1])<<8 | uint64(text[2])<<16 | uint64(text[3])<<24 |
+			uint64(text[4])<<32 | uint64(text[5])<<40 | uint64(text[6])<<48 | uint64(text[7])<<56
+		if w&highs != 0 {
+			return false
+		}
+		// Without high bits no sum below runs over into the next byte.
+		end := ^((w ^ '\n'*ones) + 0x7f*ones)
+		low := ^(w + 0x60*ones)
+		del := ^((w ^ 0x7f*ones) + 0x7f*ones)
+		if (low&^end|del)&highs != 0 {
+			return false
+		}
+	}
+	for i := range len(text) {
+		if c := text[i]; c < ' ' && c != '\n' || c > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 // parser reads a record from its start. Its header is read without much care: whether it

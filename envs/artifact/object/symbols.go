@@ -55,16 +55,32 @@ func (im *image) symbols(t *tags, strs *table, versions []version) error {
 	}
 	entry := im.pick(16, 24)
 	s := &scan{im: im, strs: strs, versions: versions, marks: marks, hash: hash}
-	if at, ok := t.one[elf.DT_VERSYM]; ok {
+	// glibc leaves DT_VERSYM alone where no version is defined or required.
+	if at, ok := t.one[elf.DT_VERSYM]; ok && len(im.o.Definitions)+len(im.o.Requirements) > 0 {
 		if s.versym, err = im.memory(at, 2*uint64(count)); err != nil {
 			return err
 		}
 	}
+	s.makeRoom(count)
 	if err := im.each(addr, uint64(count)*uint64(entry), entry, s.symbol); err != nil {
 		return err
 	}
 	im.o.sort()
 	return nil
+}
+
+// makeRoom keeps slices from growing bit by bit.
+func (s *scan) makeRoom(count int) {
+	asked := 0
+	for _, m := range s.marks {
+		if m&(markNow|markLazy) != 0 {
+			asked++
+		}
+	}
+	s.im.o.Imports = make([]Import, 0, asked)
+	if s.hash != nil {
+		s.im.o.Exports = make([]Export, 0, max(0, min(s.hash.count(), count)-s.hash.start()))
+	}
 }
 
 // scan goes through the symbols.
@@ -166,20 +182,37 @@ func (e *Export) data() bool {
 // same in all, one stays.
 func (o *Object) sort() {
 	slices.SortFunc(o.Exports, compareExports)
-	o.Exports = slices.Clip(slices.Compact(o.Exports))
+	o.Exports = fit(slices.Compact(o.Exports))
 	slices.SortFunc(o.Imports, compareImports)
-	o.Imports = slices.Clip(slices.Compact(o.Imports))
+	o.Imports = fit(slices.Compact(o.Imports))
 	slices.SortFunc(o.Copies, compareCopies)
-	o.Copies = slices.Clip(slices.Compact(o.Copies))
+	o.Copies = fit(slices.Compact(o.Copies))
+}
+
+// fit gives back the room that isn't used.
+func fit[S ~[]E, E any](s S) S {
+	switch {
+	case len(s) == 0:
+		return nil
+	case cap(s) > 2*len(s):
+		return slices.Clone(s)
+	}
+	return s
 }
 
 func compareExports(a, b Export) int {
-	return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Version, b.Version), compareBools(a.Hidden, b.Hidden),
+	if c := strings.Compare(a.Name, b.Name); c != 0 {
+		return c
+	}
+	return cmp.Or(strings.Compare(a.Version, b.Version), compareBools(a.Hidden, b.Hidden),
 		compareBools(a.Weak, b.Weak), cmp.Compare(a.Type, b.Type), cmp.Compare(a.Size, b.Size))
 }
 
 func compareImports(a, b Import) int {
-	return cmp.Or(strings.Compare(a.Name, b.Name), strings.Compare(a.Version, b.Version), strings.Compare(a.File, b.File),
+	if c := strings.Compare(a.Name, b.Name); c != 0 {
+		return c
+	}
+	return cmp.Or(strings.Compare(a.Version, b.Version), strings.Compare(a.File, b.File),
 		compareBools(a.Weak, b.Weak), compareBools(a.Lazy, b.Lazy))
 }
 

@@ -102,7 +102,7 @@ func (v *versionTable) requirements(addr uint64) error {
 			return err
 		}
 		r := Requirement{File: file}
-		for at := addr + uint64(u32(b[8:])); u16(b[2:]) > 0; {
+		for at := addr + uint64(u32(b[8:])); ; {
 			if err := v.step(); err != nil {
 				return err
 			}
