@@ -32,6 +32,17 @@ type source struct {
 	owner bool // its owner differs from the tree's: copied, not linked
 }
 
+// Where tells where a file of the base lies on disk: in the folder of a tree, by a path
+// below it. trees are those that the base was composed of; ok is false for what comes from
+// none.
+func (b *Base) Where(trees []Tree, p string) (dir, path string, ok bool) {
+	s, ok := b.sources[p]
+	if !ok {
+		return "", "", false
+	}
+	return trees[s.tree].Item.Root(), s.path, true
+}
+
 // Names are the numeric ids of a host's users and groups.
 type Names struct{ Users, Groups map[string]uint32 }
 

@@ -39,25 +39,36 @@ func (f Folder) Has(d digest.Digest) bool {
 	return ok
 }
 
+// Open opens a blob for reading, as Store.OpenBlob does. One that the folder lacks is a
+// *MissingError.
+func (f Folder) Open(d digest.Digest) (io.ReadCloser, error) {
+	path, compressed, ok := f.path(d)
+	if !ok {
+		return nil, &MissingError{Digest: d}
+	}
+	in, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	r, err := Verify(in, compressed, d)
+	if err != nil {
+		return nil, errors.Join(err, in.Close())
+	}
+	return r, nil
+}
+
 // Fetch brings d into the store, checked and in the form in which the folder has
 // it. A blob that the folder lacks is a *MissingError.
 func (f Folder) Fetch(ctx context.Context, s *Store, d digest.Digest) error {
 	if s.HasBlob(d) {
 		return nil
 	}
-	path, compressed, ok := f.path(d)
-	if !ok {
-		return &MissingError{Digest: d}
-	}
-	in, err := os.Open(path)
+	r, err := f.Open(d)
 	if err != nil {
 		return err
 	}
-	r, err := Verify(in, compressed, d)
-	if err != nil {
-		return errors.Join(err, in.Close())
-	}
 	defer r.Close()
+	path, compressed, _ := f.path(d)
 	newBlob := s.NewBlob
 	if compressed {
 		newBlob = s.NewCompressedBlob
