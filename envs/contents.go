@@ -16,6 +16,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stead-env/stead/envs/artifact/system"
 	"github.com/stead-env/stead/envs/store"
 	"github.com/stead-env/stead/snapshot"
 )
@@ -31,6 +32,8 @@ type contents struct {
 
 	cache  string // file of what the snapshot before learned
 	loaded bool
+
+	fetching sync.Mutex // of reopen
 
 	mu      sync.Mutex
 	spools  []*spool // one for each job
@@ -386,6 +389,33 @@ func (c *contents) open(ctx context.Context, f snapshot.File) (io.ReadCloser, er
 	}
 	k := c.known[v]
 	return c.spools[k.spool-1].open(k.at, f.Size), nil
+}
+
+// copied is the copy of a file's content, nil where there is none.
+func (c *contents) copied(f snapshot.File) system.Content {
+	c.mu.Lock()
+	k := c.known[c.versionOf(f)]
+	c.mu.Unlock()
+	if sum, reason, err := c.of(f); err != nil || reason != "" || f.Digest != "" && sum != f.Digest || k.spool == 0 {
+		return nil
+	}
+	return memory{io.NewSectionReader(c.spools[k.spool-1].f, k.at, f.Size)}
+}
+
+// reopen opens a file's copy, and makes one where there is none. Several may ask at once.
+func (c *contents) reopen(ctx context.Context, f snapshot.File) (system.Content, error) {
+	if copied := c.copied(f); copied != nil {
+		return copied, nil
+	}
+	c.fetching.Lock()
+	defer c.fetching.Unlock()
+	if err := c.fetch(ctx, []*snapshot.File{&f}); err != nil {
+		return nil, err
+	}
+	if copied := c.copied(f); copied != nil {
+		return copied, nil
+	}
+	return nil, &ChangedError{f.Path}
 }
 
 type counter struct{ n int64 }

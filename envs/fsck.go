@@ -75,6 +75,9 @@ func Fsck(ctx context.Context, cfg Config, rel Release, opts FsckOptions) (*Fsck
 	}
 	c := &checker{cfg: cfg, opts: opts, own: cfg.Store.Owners(), sums: map[snapshot.Stamp]string{}, seen: map[digest.Digest]bool{}}
 	c.res = FsckResult{Release: rel.String(), OwnersHeld: c.own.Any()}
+	if err := c.index(l.Index); err != nil || l.Take == lock.TakeIndex {
+		return &c.res, err
+	}
 	root, ok := cfg.Store.Find(store.Roots, RootName(lock.Identity(text)))
 	if !ok {
 		return nil, &NotPulledError{Release: rel}
@@ -324,6 +327,23 @@ func (c *checker) unheld(want, got snapshot.File) snapshot.File {
 		c.res.Unheld++
 	}
 	return got
+}
+
+// index checks what verdicts on a release rest on.
+func (c *checker) index(a *lock.Attachment) error {
+	if a == nil {
+		return nil
+	}
+	chunks, err := indexChunks(c.cfg, a)
+	if err != nil && !errors.As(err, new(*MissingBlobError)) { // what was never fetched can't be damaged
+		c.report(Difference{Where: "index", What: err.Error()})
+	}
+	for _, d := range append(chunks, a.Digest()) {
+		if err := c.blob("the index", d); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // blob hashes a blob, if the store has it: what was unpacked needs it no more.

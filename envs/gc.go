@@ -40,7 +40,7 @@ type Collected struct {
 // project that was worked with here, and the views of projects that are gone. It never takes the only copy of a blob, nor a root that
 // a session stands on. With dry nothing is removed.
 func GC(ctx context.Context, cfg Config, dry bool) (Collected, error) {
-	c := collector{st: cfg.Store, dry: dry, keep: map[string]bool{}}
+	c := collector{st: cfg.Store, cfg: cfg, dry: dry, keep: map[string]bool{}}
 	if err := errors.Join(c.mark(cfg.Fleet), c.kept(ctx), c.projects()); err != nil {
 		return c.done, err
 	}
@@ -72,6 +72,7 @@ func Forget(cfg Config, d digest.Digest) error {
 
 type collector struct {
 	st   *store.Store
+	cfg  Config
 	dry  bool
 	keep map[string]bool // "roots/NAME", "trees/NAME", "blobs/HEX"
 	done Collected
@@ -109,7 +110,15 @@ func (c *collector) release(rel Release) (known bool, err error) {
 	}
 	root := "roots/" + RootName(id)
 	known, c.keep[root] = c.keep[root], true
-	for _, d := range ownBlobs(l) {
+	index := l.Index
+	if index == nil {
+		index = rememberedIndex(c.st, id)
+		if index != nil {
+			c.keep["blobs/"+index.SHA256] = true
+		}
+	}
+	chunks, _ := indexChunks(c.cfg, index) // where they can't be told there is another copy, or they are sole ones
+	for _, d := range append(ownBlobs(l), chunks...) {
 		c.keep["blobs/"+d.Encoded()] = true
 	}
 	c.keep["trees/"+l.Delta.SHA256] = true

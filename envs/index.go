@@ -2,18 +2,26 @@ package envs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/opencontainers/go-digest"
 
 	"github.com/stead-env/stead/envs/archive"
 	"github.com/stead-env/stead/envs/lock"
 	"github.com/stead-env/stead/snapshot"
 )
 
-// takeIndex makes a lock of names, versions and facts: no content of a file leaves the
-// host, nothing is fetched, unpacked or built.
+// takeIndex makes a lock of names, versions and facts, with an index of what the host's
+// libraries export: no content of a file leaves the host, nothing is fetched, unpacked or
+// built.
 func (s *snapshotter) takeIndex(ctx context.Context) (*lock.Lock, error) {
 	if err := s.list(ctx); err != nil {
+		return nil, err
+	}
+	index, err := s.indexOfHost(ctx)
+	if err != nil {
 		return nil, err
 	}
 	tops := map[string]*snapshot.Left{}
@@ -37,7 +45,35 @@ func (s *snapshotter) takeIndex(ctx context.Context) (*lock.Lock, error) {
 		return nil, err
 	}
 	s.keep = append(s.keep, review)
-	return s.lock(lock.Delta{}, review, ""), nil
+	l := s.lock(lock.Delta{}, review, "")
+	l.Index = index
+	return l, nil
+}
+
+// indexOfHost makes the index out of the host's own files, and keeps digests and records
+// of them. A bundle without contents has none.
+func (s *snapshotter) indexOfHost(ctx context.Context) (*lock.Attachment, error) {
+	h, err := newHostIndex(s.cfg, s.host, s.inv, s.opts.Rules, s.opts.Address, s.opts.Wire)
+	if err != nil {
+		return nil, err
+	}
+	known, err := knownObjects(s.cfg, s.opts.Target)
+	if err != nil {
+		return nil, errors.Join(err, h.close(false))
+	}
+	src, err := h.source(ctx, known.has)
+	var unsent *UnsentIndexError
+	if errors.As(err, &unsent) {
+		s.cfg.Progress.Note("indexing", unsent.Error()+": it says nothing on what starts there")
+		return nil, h.close(false)
+	}
+	var index *lock.Attachment
+	var blobs []digest.Digest
+	if err == nil {
+		index, blobs, err = makeIndex(ctx, s.cfg, src, known)
+	}
+	s.keep = append(s.keep, blobs...)
+	return index, errors.Join(err, h.close(err == nil))
 }
 
 // list pins packages by name and version, with the file that an archive's signed index

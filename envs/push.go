@@ -29,7 +29,11 @@ func Push(ctx context.Context, cfg Config, rel Release) (Pushed, error) {
 	if err != nil {
 		return Pushed{Release: rel.String()}, err
 	}
-	return push(ctx, cfg, rel, ownBlobs(l))
+	chunks, err := indexChunks(cfg, l.Index)
+	if err != nil {
+		return Pushed{Release: rel.String()}, fmt.Errorf("pushing %s: %w", rel, err)
+	}
+	return push(ctx, cfg, rel, append(ownBlobs(l), chunks...))
 }
 
 func push(ctx context.Context, cfg Config, rel Release, blobs []digest.Digest) (Pushed, error) {
@@ -52,14 +56,16 @@ func push(ctx context.Context, cfg Config, rel Release, blobs []digest.Digest) (
 	return done, nil
 }
 
-// ownBlobs are what a lock needs that no archive has.
+// ownBlobs are what a lock names that no archive has. Its index leads to further ones.
 func ownBlobs(l *lock.Lock) []digest.Digest {
 	var blobs []digest.Digest
 	if l.Take != lock.TakeIndex {
 		blobs = append(blobs, l.Delta.Digest(), image.ManifestDigest(l.Rootfs.Digest))
 	}
-	if l.Review != nil {
-		blobs = append(blobs, digest.NewDigestFromEncoded(digest.SHA256, l.Review.SHA256))
+	for _, a := range []*lock.Attachment{l.Review, l.Index} {
+		if a != nil {
+			blobs = append(blobs, a.Digest())
+		}
 	}
 	for _, a := range l.Archives {
 		blobs = append(blobs, a.InRelease)

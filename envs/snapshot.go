@@ -2,6 +2,7 @@ package envs
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -110,6 +111,12 @@ func Snapshot(ctx context.Context, cfg Config, host snapshot.Host, opts Snapshot
 			return nil, err
 		}
 	}
+	s.review = nil // it may be large, and is stored
+	if same, err := s.same(l); err != nil || !same {
+		if err = errors.Join(err, s.index(ctx, l)); err != nil {
+			return nil, err
+		}
+	}
 	return s.publish(ctx, l)
 }
 
@@ -175,6 +182,7 @@ type snapshotter struct {
 	snapshots []string // addresses of snapshot archives
 	pacer     *archive.Pacer
 	review    *Review
+	files     *indexFiles // that an index is made with; nil where no content leaves the host
 	mentions  *mentions
 	missing   []Needed // that stay for what is in them
 	harmless  string   // the folder of the last path that has no secret in its name
@@ -228,6 +236,7 @@ func (s *snapshotter) compose(ctx context.Context) (*lock.Lock, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.files = s.indexed(base, trees, delta, manifest)
 	pinned, err := s.writeDelta(ctx, delta)
 	if err != nil {
 		return nil, err
@@ -268,19 +277,23 @@ func (s *snapshotter) lock(delta lock.Delta, review digest.Digest, rootfs string
 		origin = lock.Observed
 	}
 	return &lock.Lock{
-		Version: lock.Version,
-		Take:    s.opts.Take,
-		Release: lock.Release{Target: s.opts.Target, Created: now.UTC().Truncate(time.Second), Origin: origin},
-		Host: lock.Host{
-			ID: f.ID, Version: f.Version, Codename: f.Codename, Architecture: f.Architecture, Libc: f.Libc,
-			Kernel: f.Kernel, CPU: f.CPU, Umask: f.Umask, Locale: f.Locale, Timezone: f.Timezone, NoFile: f.NoFile,
-		},
+		Version:  lock.Version,
+		Take:     s.opts.Take,
+		Release:  lock.Release{Target: s.opts.Target, Created: now.UTC().Truncate(time.Second), Origin: origin},
+		Host:     hostFacts(f),
 		Kernel:   kernelOf(f),
 		Archives: s.archives,
 		Packages: s.packages,
 		Delta:    delta,
 		Review:   &lock.Attachment{SHA256: review.Encoded()},
 		Rootfs:   lock.Rootfs{Digest: rootfs},
+	}
+}
+
+func hostFacts(f snapshot.Facts) lock.Host {
+	return lock.Host{
+		ID: f.ID, Version: f.Version, Codename: f.Codename, Architecture: f.Architecture, Libc: f.Libc,
+		Kernel: f.Kernel, CPU: f.CPU, Umask: f.Umask, Locale: f.Locale, Timezone: f.Timezone, NoFile: f.NoFile,
 	}
 }
 

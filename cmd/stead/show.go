@@ -86,6 +86,7 @@ type shown struct {
 	Packages map[string]int    `json:"packages"` // by proof
 	Delta    lock.Delta        `json:"delta"`
 	Rootfs   string            `json:"rootfs"`
+	Index    digest.Digest     `json:"index,omitempty"`
 }
 
 func showRelease(g *globals, w *work, rel envs.Release, l *lock.Lock, asJSON bool) error {
@@ -100,7 +101,8 @@ func showRelease(g *globals, w *work, rel envs.Release, l *lock.Lock, asJSON boo
 	s := shown{Release: rel.String(), Title: t.Title, Note: t.Notes[fmt.Sprint(rel.Number)], Identity: id,
 		Parent: l.Release.Parent, Created: l.Release.Created.UTC().Format("2006-01-02T15:04:05Z"), Origin: l.Release.Origin,
 		Take: cmp.Or(l.Take, string(scrub.Standard)),
-		Host: map[string]string{}, Kernel: l.Kernel, Archives: l.Archives, Packages: countProofs(l), Delta: l.Delta, Rootfs: l.Rootfs.Digest}
+		Host: map[string]string{}, Kernel: l.Kernel, Archives: l.Archives, Packages: countProofs(l), Delta: l.Delta, Rootfs: l.Rootfs.Digest,
+		Index: l.Index.Digest()}
 	for _, fact := range envs.Facts(l.Host) {
 		if fact.Value != "" {
 			s.Host[fact.Name] = fact.Value
@@ -136,6 +138,7 @@ func showRelease(g *globals, w *work, rel envs.Release, l *lock.Lock, asJSON boo
 	line("take", l.Take)
 	line("delta", strings.TrimPrefix(deltaLine(l.Delta), "delta "))
 	line("rootfs", s.Rootfs)
+	line("index", s.Index.String())
 	return out.Flush()
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stead-env/stead/envs"
 	"github.com/stead-env/stead/envs/archive"
+	"github.com/stead-env/stead/envs/lock"
 	"github.com/stead-env/stead/snapshot/pkgdb"
 	"github.com/stead-env/stead/snapshot/scrub"
 )
@@ -55,8 +56,8 @@ func newSnapshot(g *globals) *cobra.Command {
 	flags.StringArrayVar(&f.keep, "keep", nil, "take paths along that match this pattern; kept in target.toml")
 	flags.StringArrayVar(&f.drop, "drop", nil, "leave paths behind that match this pattern; kept in target.toml")
 	flags.StringArrayVar(&f.pools, "pool", nil, "a folder or web address that offers package files before the archives are asked")
-	flags.StringVar(&f.take, "take", "", "how much may leave the host: index (names, versions, facts), minimal (and what loaders and\n"+
-		"compilers read) or standard; kept in target.toml")
+	flags.StringVar(&f.take, "take", "", "how much may leave the host: index (names, versions, facts, and what programs and libraries\n"+
+		"need and export), minimal (and what loaders and compilers read) or standard; kept in target.toml")
 	f.list.add(flags)
 	flags.StringArrayVar(&f.with, "with", nil, "put all files of this package into a bundle")
 	f.reach.add(flags)
@@ -119,7 +120,11 @@ func snapshotOf(ctx context.Context, g *globals, w *work, h openedHost, f snapsh
 	if opts.Take = cmp.Or(f.take, known.Take); opts.Take == string(scrub.Standard) {
 		opts.Take = "" // which a lock doesn't name
 	}
-	if opts.Rules, err = rulesAt(opts.Take, keepNow, dropNow); err != nil {
+	level := opts.Take
+	if level == lock.TakeIndex {
+		level, keepNow = "", nil // the index tells of what might leave, of which nothing does
+	}
+	if opts.Rules, err = rulesAt(level, keepNow, dropNow); err != nil {
 		return err
 	}
 	if opts.Pools, err = openPools(f.pools); err != nil {
