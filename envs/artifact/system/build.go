@@ -10,77 +10,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"path"
 	goruntime "runtime"
 	"slices"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stead-env/stead/envs/artifact/object"
 	"github.com/stead-env/stead/snapshot"
 )
-
-// quietFolders are where no program looks for code unless it may be executed or is named
-// as a library: there, files aren't looked into, and folders don't count by themselves.
-var quietFolders = []string{"usr/share/", "usr/include/", "usr/src/", "usr/lib/debug/", "usr/lib/modules/",
-	"lib/modules/", "usr/lib/firmware/", "lib/firmware/", "var/", "home/", "root/", "srv/", "boot/", "etc/", "proc/", "sys/", "dev/"}
-
-// quietEndings are those of files that are no objects, whatever folder they are in.
-var quietEndings = map[string]bool{".a": true, ".bz2": true, ".c": true, ".cmake": true, ".conf": true, ".css": true,
-	".el": true, ".elc": true, ".gif": true, ".gz": true, ".h": true, ".hpp": true, ".htm": true, ".html": true,
-	".ini": true, ".jar": true, ".jpg": true, ".js": true, ".json": true, ".la": true, ".md": true, ".mjs": true,
-	".mo": true, ".o": true, ".pc": true, ".ph": true, ".php": true, ".pl": true, ".pm": true, ".png": true, ".py": true,
-	".pyc": true, ".pyi": true, ".pyo": true, ".qml": true, ".rb": true, ".rst": true, ".service": true, ".sh": true,
-	".svg": true, ".tcl": true, ".tex": true, ".ttf": true, ".txt": true, ".typelib": true, ".vim": true, ".xml": true,
-	".xz": true, ".yaml": true, ".yml": true, ".zip": true, ".zst": true}
-
-// configuration are the files that an index tells something of without naming them, by
-// path and by name.
-var configuration = map[string]bool{"etc/ld.so.cache": true, "etc/ld.so.preload": true, "etc/nsswitch.conf": true,
-	"release": true, "node_version.h": true}
-
-// Wants reports whether an index has to do with a file, by its name alone: Build leaves
-// out what it doesn't want.
-func Wants(f snapshot.File) bool {
-	switch f.Type {
-	case snapshot.Symlink, snapshot.Dir:
-		return true
-	case snapshot.Regular:
-		return isNamed(f) || isQuestionable(f) || isConfiguration(f)
-	}
-	return false
-}
-
-// isNamed says that a file is listed, whatever is in it: it may be a program, or stand in
-// the way of a library.
-func isNamed(f snapshot.File) bool {
-	return f.Mode&0o111 != 0 || hasLibraryName(f.Path)
-}
-
-func hasLibraryName(p string) bool {
-	base := path.Base(p)
-	return strings.HasSuffix(base, ".so") || strings.Contains(base, ".so.")
-}
-
-// isQuestionable says that it takes a look into a file to tell whether it is an object.
-func isQuestionable(f snapshot.File) bool {
-	if f.Size < 52 || quietEndings[path.Ext(f.Path)] {
-		return false
-	}
-	return !quiet(f.Path)
-}
-
-func quiet(p string) bool {
-	return slices.ContainsFunc(quietFolders, func(dir string) bool { return strings.HasPrefix(p, dir) })
-}
-
-func isConfiguration(f snapshot.File) bool {
-	base := path.Base(f.Path)
-	return configuration[f.Path] || configuration[base] || strings.HasPrefix(base, "ld-musl-") && strings.HasSuffix(base, ".path")
-}
 
 // builder makes one index.
 type builder struct {
@@ -437,77 +376,4 @@ func (b *builder) folders(out []byte) []byte {
 		}
 	}
 	return append(out, links...)
-}
-
-// lstat tells what a path of the manifest is.
-func (b *builder) lstat(p string) entry {
-	i, ok := b.search(p[1:])
-	if !ok {
-		return entry{}
-	}
-	switch f := b.files[i]; f.Type {
-	case snapshot.Dir:
-		return entry{kind: folder}
-	case snapshot.Symlink:
-		return entry{kind: link, target: f.Target}
-	default:
-		return entry{kind: file}
-	}
-}
-
-func (b *builder) search(p string) (int, bool) {
-	return slices.BinarySearchFunc(b.files, p, func(f *snapshot.File, p string) int { return cmp.Compare(f.Path, p) })
-}
-
-// tree is the manifest for those who look for loaders and interpreters.
-func (b *builder) tree(ctx context.Context) tree {
-	w := newWalker(b.lstat)
-	return tree{follow: w.follow, names: func(dir string) []string { return b.names(w, dir) },
-		read: func(p string, limit int64) ([]byte, error) { return b.content(ctx, w, p, limit) },
-		program: func(real string) bool {
-			i, ok := slices.BinarySearchFunc(b.listed, real[1:], func(r found, p string) int { return cmp.Compare(r.file.Path, p) })
-			return ok && b.listed[i].entry != nil && b.listed[i].file.Mode&0o111 != 0
-		}}
-}
-
-// names are those in a folder, links followed.
-func (b *builder) names(w *walker, dir string) (names []string) {
-	real, kind := w.follow(dir)
-	if kind != folder {
-		return nil
-	}
-	prefix := strings.TrimPrefix(strings.TrimSuffix(real, "/")+"/", "/")
-	for i, _ := b.search(prefix); i < len(b.files) && strings.HasPrefix(b.files[i].Path, prefix); {
-		name, _, below := strings.Cut(b.files[i].Path[len(prefix):], "/")
-		if !below {
-			names = append(names, name)
-			i++
-			continue
-		}
-		i, _ = b.search(prefix + name + "0") // the byte after the slash: all below is passed over
-	}
-	slices.Sort(names)
-	return slices.Compact(names)
-}
-
-func (b *builder) content(ctx context.Context, w *walker, p string, limit int64) ([]byte, error) {
-	real, kind := w.follow(p)
-	if kind != file {
-		return nil, fmt.Errorf("reading %s: %w", p, fs.ErrNotExist)
-	}
-	i, _ := b.search(real[1:])
-	f := b.files[i]
-	if f.Size > limit {
-		return nil, fmt.Errorf("reading %s: %w", p, errTooBig)
-	}
-	c, err := b.src.Open(ctx, *f)
-	if err != nil {
-		return nil, fmt.Errorf("reading %s: %w", p, err)
-	}
-	defer c.Close()
-	data := make([]byte, f.Size)
-	if n, err := c.ReadAt(data, 0); n < len(data) {
-		return nil, fmt.Errorf("reading %s: %w", p, cmp.Or(err, io.ErrUnexpectedEOF))
-	}
-	return data, nil
 }

@@ -58,10 +58,10 @@ const (
 )
 
 var (
-	glibcVersion = regexp.MustCompile(`ld\.so \([^()]*\) [a-z]+ release version ([0-9]+(?:\.[0-9]+){1,3})`)
+	glibcVersion = regexp.MustCompile(`^ld\.so .* release version ([0-9]+(?:\.[0-9]+){1,3})`)
 	muslVersion  = regexp.MustCompile(`^([0-9]\.[0-9]+\.[0-9]+)(?:[-_]git.*)?$`)
 	muslPathFile = regexp.MustCompile(`^%\.\*s(/etc/ld-musl-[A-Za-z0-9_-]+\.path)$`)
-	muslDirs     = regexp.MustCompile(`^(?:/[A-Za-z0-9_-]+)*/lib[a-z0-9]*(?::(?:/[A-Za-z0-9_-]+)*/lib[a-z0-9]*)+$`) // and not execvp's PATH
+	muslDirs     = regexp.MustCompile(`^(?:/[A-Za-z0-9_.-]+)*/lib[A-Za-z0-9_./-]*(?::(?:/[A-Za-z0-9_.-]+)*/lib[A-Za-z0-9_./-]*)+$`) // and not the PATH for programs
 	systemDir    = regexp.MustCompile(`^/(?:[A-Za-z0-9_.+-]+/)*lib[A-Za-z0-9_]*/(?:[A-Za-z0-9_.+-]+/)?$`)
 )
 
@@ -228,16 +228,6 @@ var (
 	actions = regexp.MustCompile(`\[[^\]]*\]`) // "[NOTFOUND=return]"
 	service = regexp.MustCompile(`^[A-Za-z0-9_]{1,64}$`)
 )
-
-// tree is a system's files, as those see them who look for loaders and interpreters: a
-// folder's, or a manifest's.
-type tree struct {
-	follow func(path string) (real string, k kind)
-	names  func(dir string) []string // sorted
-	read   func(path string, limit int64) ([]byte, error)
-	// program reports whether an executable object lies at a path without links.
-	program func(real string) bool
-}
 
 // configure adds what the machine's configuration tells a loader.
 func (l *Loader) configure(b builtin, t tree) error {

@@ -31,6 +31,7 @@ type Index struct {
 	objects []stored
 	numbers map[[32]byte]int32 // of objects, by digest
 	chunks  []*chunk
+	recent  recent
 }
 
 // indexed is a file of an index.
@@ -52,7 +53,8 @@ type stored struct {
 type chunk struct {
 	digest  string
 	count   int
-	entries func() ([][]byte, error)
+	read    func() ([][]byte, error)
+	entries func() ([][]byte, error) // once
 }
 
 // Open reads an index. Chunks of records are loaded when they are needed, once; load has
@@ -73,13 +75,14 @@ func Open(text []byte, cpu string, load func(digest string) ([]byte, error)) (*I
 	}
 	x.cache.arrange()
 	for _, c := range x.chunks {
-		c.entries = sync.OnceValues(func() ([][]byte, error) {
+		c.read = func() ([][]byte, error) {
 			data, err := load(c.digest)
 			if err != nil {
 				return nil, fmt.Errorf("reading records of objects: %w", err)
 			}
 			return splitChunk(data, c.count)
-		})
+		}
+		c.entries = sync.OnceValues(c.read)
 	}
 	return x, nil
 }
@@ -292,8 +295,43 @@ func (x *Index) Known(digest string) ([]byte, bool) {
 	if !ok {
 		return nil, false
 	}
-	record, err := x.record(&x.objects[n])
-	return record, err == nil
+	o := &x.objects[n]
+	entries, err := x.recent.get(o.chunk, x.chunks[o.chunk].read)
+	if err != nil {
+		return nil, false
+	}
+	return entries[o.place], true
+}
+
+// recent are the chunks that Known asked for last: their objects are asked for one after
+// the other, and a fleet's indexes together are bigger than what one makes.
+type recent struct {
+	mu     sync.Mutex
+	chunks []kept // the latest first
+}
+
+type kept struct {
+	number  int32
+	entries func() ([][]byte, error)
+}
+
+const maxRecent = 8
+
+func (r *recent) get(number int32, read func() ([][]byte, error)) ([][]byte, error) {
+	r.mu.Lock()
+	i := slices.IndexFunc(r.chunks, func(k kept) bool { return k.number == number })
+	if i < 0 {
+		r.chunks = slices.Insert(r.chunks, 0, kept{number, sync.OnceValues(read)})
+		r.chunks = r.chunks[:min(len(r.chunks), maxRecent)]
+		i = 0
+	} else if i > 0 {
+		k := r.chunks[i]
+		r.chunks = slices.Insert(slices.Delete(r.chunks, i, i+1), 0, k)
+		i = 0
+	}
+	entries := r.chunks[i].entries
+	r.mu.Unlock()
+	return entries()
 }
 
 // Chunks are the digests of the blobs that an index needs beside itself.

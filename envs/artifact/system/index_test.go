@@ -253,6 +253,60 @@ func sameFile(t *testing.T, p string, x *Index, live *Live) {
 	}
 }
 
+// musl is its own loader, and reads its folders from a file.
+func TestMusl(t *testing.T) {
+	t.Parallel()
+	libc, err := os.ReadFile("/lib/ld-musl-x86_64.so.1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		file string
+		want []string
+	}{
+		"its own folders": {"", []string{"/lib", "/usr/local/lib", "/usr/lib"}},
+		"a file":          {"/lib/x86_64-linux-musl:/opt/lib/\n/usr/lib\n", []string{"/lib/x86_64-linux-musl", "/opt/lib", "/usr/lib"}},
+		"an empty file":   {"\n", nil},
+	} {
+		root := t.TempDir()
+		for _, dir := range []string{"usr/lib/x86_64-linux-musl", "etc"} {
+			if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		err := errors.Join(os.WriteFile(filepath.Join(root, "usr/lib/x86_64-linux-musl/libc.so"), libc, 0o755),
+			os.Symlink("usr/lib", filepath.Join(root, "lib")),
+			os.Symlink("x86_64-linux-musl/libc.so", filepath.Join(root, "usr/lib/ld-musl-x86_64.so.1")))
+		if err == nil && c.file != "" {
+			err = os.WriteFile(filepath.Join(root, "etc/ld-musl-x86_64.path"), []byte(c.file), 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		made := chunks{}
+		text, err := Build(t.Context(), folderSource(t, root), nil, made.emit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x, err := Open(text, "x86-64-v3", made.load)
+		if err != nil {
+			t.Fatal(err)
+		}
+		live, err := OpenLive(root, LiveOptions{CPU: "x86-64-v3"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer live.Close()
+		l, ok := x.Loader("/lib/ld-musl-x86_64.so.1")
+		if !ok || l.Family != Musl || !strings.HasPrefix(l.Version, "1.") || !slices.Equal(l.SystemDirs, c.want) || l.HWCaps != nil {
+			t.Errorf("%s: %+v", name, l)
+		}
+		if got := live.Loaders(); !reflect.DeepEqual(got, x.Loaders()) {
+			t.Errorf("%s: live %+v", name, got[0])
+		}
+	}
+}
+
 // The same root gives the same index, in whatever order its files come and whatever is
 // known of them; and an object that is known isn't read.
 func TestBuildAgain(t *testing.T) {

@@ -1,14 +1,19 @@
 package system
 
 import (
+	"bytes"
+	"debug/elf"
 	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/stead-env/stead/envs/artifact/object"
 )
 
 // The machine that tests run on, as its own loader tells it.
@@ -235,6 +240,37 @@ func FuzzCache(f *testing.F) {
 		for i, name := range c.names {
 			if !slices.Contains(c.Find(name), c.entries[i]) {
 				t.Errorf("Find(%q) lacks %+v", name, c.entries[i])
+			}
+		}
+	})
+}
+
+func FuzzBuiltin(f *testing.F) {
+	glibc := &object.Object{Type: elf.ET_DYN, Dynamic: true, Soname: "ld-linux.so.2"}
+	f.Add([]byte("\x00/lib64/\x00/usr/lib64/\x00ld.so (GNU libc) stable release version 2.40.\nx\x00x86-64-v4:x86-64-v3:x86-64-v2\x00"))
+	f.Add([]byte("\x001.2.4_git20230717\x00%.*s/etc/ld-musl-x86_64.path\x00/lib:/usr/lib\x00"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		b, err := readBuiltin(glibc, bytes.NewReader(data), int64(len(data)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, in := range []builtin{b, muslBuiltin(data)} {
+			entry := append(appendBuiltin(nil, in), "rest"...)
+			again, rest, err := splitRecord(entry)
+			if err != nil || string(rest) != "rest" || !reflect.DeepEqual(again, in) {
+				t.Errorf("%q, %q, %v instead of %q", again, rest, err, in)
+			}
+		}
+	})
+}
+
+func FuzzConfiguration(f *testing.F) {
+	f.Add("/lib/a.so b.so:c.so # d\n")
+	f.Add("passwd: files [NOTFOUND=return] sss\n")
+	f.Fuzz(func(t *testing.T, content string) {
+		for _, list := range [][]string{preloaded(content), services(content), splitDirs(content, ":\n")} {
+			if again, err := unlisted(listed(list)); err != nil || !slices.Equal(again, list) {
+				t.Errorf("%q is written as %q", list, again)
 			}
 		}
 	})
