@@ -44,6 +44,7 @@ type Answer struct {
 	Reasons []Reason `json:"reasons,omitempty"`
 	// Into is the program that a module was judged in, as one of its own.
 	Into string `json:"into,omitempty"`
+	Now  bool   `json:"bindsNow,omitempty"` // which binds all of its symbols at once
 	// Travels are the files of the artifact that it loads, which have to be shipped too.
 	Travels []string `json:"travels,omitempty"`
 	// Needs is what it takes from the target.

@@ -45,7 +45,7 @@ func (c *check) pythonModule() bool {
 			c.into = append(c.into, i.Path)
 		}
 	}
-	c.whole = true
+	c.whole, c.now = true, true // Python's own dlopen flags
 	if len(c.into) > 0 {
 		return true
 	}

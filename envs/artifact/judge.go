@@ -165,6 +165,7 @@ type check struct {
 	into   []string // programs that load it
 	// whole says that nobody else brings symbols to a module than the program that loads it.
 	whole bool
+	now   bool // that program binds all of its symbols at once
 }
 
 func (v *view) check(f *File, kind string) *check {
@@ -216,9 +217,9 @@ func (v *view) checkObject(f *File) *check {
 	if c.answer.Kind == Library && !c.findInto() {
 		return c // no interpreter of the target takes it
 	}
-	res := v.load(loader.Program{Path: f.Path, Object: o, Into: c.into})
+	res := v.load(loader.Program{Path: f.Path, Object: o, Into: c.into, Now: c.now})
 	if len(c.into) > 0 {
-		c.answer.Into = c.into[0]
+		c.answer.Into, c.answer.Now = c.into[0], c.now
 	}
 	c.problems(res)
 	own := c.ownObjects(res)

@@ -18,6 +18,8 @@ type moduleRule struct {
 	version *regexp.Regexp
 	// whole says that they take nothing from other modules.
 	whole bool
+	// now says that all of their symbols are bound at once.
+	now bool
 	// abi names who takes modules of their own version only: "PostgreSQL".
 	abi string
 }
@@ -27,12 +29,12 @@ var number = `([0-9]+(?:\.[0-9]+)*)`
 // moduleRules are tried in their order. Extension modules of Python and Perl have rules of
 // their own, in interpreter.go.
 var moduleRules = []moduleRule{
-	{in: "/apache2/modules/", into: []string{"/usr/sbin/apache2"}},
-	{in: "/httpd/modules/", into: []string{"/usr/sbin/httpd"}},
-	{in: "/nginx/modules/", into: []string{"/usr/sbin/nginx"}},
-	{in: "/postgresql/", version: regexp.MustCompile(`/postgresql/` + number + `/lib/`), abi: "PostgreSQL",
+	{in: "/apache2/modules/", now: true, into: []string{"/usr/sbin/apache2"}},
+	{in: "/httpd/modules/", now: true, into: []string{"/usr/sbin/httpd"}},
+	{in: "/nginx/modules/", now: true, into: []string{"/usr/sbin/nginx"}},
+	{in: "/postgresql/", version: regexp.MustCompile(`/postgresql/` + number + `/lib/`), abi: "PostgreSQL", now: true,
 		into: []string{"/usr/lib/postgresql/{1}/bin/postgres", "{dir}/../bin/postgres"}},
-	{in: "/pgsql", into: []string{"{dir}/../bin/postgres", "/usr/bin/postgres"}},
+	{in: "/pgsql", now: true, into: []string{"{dir}/../bin/postgres", "/usr/bin/postgres"}},
 	{in: "/zsh/", into: []string{"/bin/zsh", "/usr/bin/zsh"}},
 	{in: "/lib/bash/", into: []string{"/bin/bash"}},
 	{in: "/lib64/bash/", into: []string{"/bin/bash"}},
@@ -61,8 +63,8 @@ var moduleRules = []moduleRule{
 	{in: "/lib/R/library/", into: []string{"/usr/lib/R/bin/exec/R"}},
 	{in: "/php/", version: regexp.MustCompile(`/php/` + number + `/`), into: []string{"php"}, abi: "PHP's ABI"},
 	{in: "/ruby/", version: regexp.MustCompile(`/ruby/(?:vendor_ruby/|site_ruby/|gems/)?` + number + `/`), into: []string{"ruby"}, abi: "Ruby"},
-	{in: "/lua/", version: regexp.MustCompile(`/lua/` + number + `/`), into: []string{"lua"}},
-	{in: "/liblua", version: regexp.MustCompile(`/liblua` + number + `-`), into: []string{"lua"}},
+	{in: "/lua/", now: true, version: regexp.MustCompile(`/lua/` + number + `/`), into: []string{"lua"}},
+	{in: "/liblua", now: true, version: regexp.MustCompile(`/liblua` + number + `-`), into: []string{"lua"}},
 	{in: "/gstreamer-1.0/", whole: true, into: []string{"{dir}/gst-plugin-scanner",
 		"{dir}/../gstreamer1.0/gstreamer-1.0/gst-plugin-scanner", "/usr/libexec/gstreamer-1.0/gst-plugin-scanner"}},
 	{in: ".node", version: regexp.MustCompile(`\.node$`), into: []string{"node"}},
@@ -112,11 +114,20 @@ func (c *check) moduleOf(rule *moduleRule, version string) bool {
 		if into == c.file.Path {
 			return true // the program itself, or a library that stands for it
 		}
-		if f, there := c.sys.Find(into); there && c.sameMachine(f) {
-			c.into = append(c.into, into)
+		f, there := c.sys.Find(into)
+		if !there {
+			continue
 		}
+		o, err := f.Object()
+		if err != nil || o.Machine != c.file.Object.Machine || o.Class != c.file.Object.Class {
+			continue
+		}
+		if slices.Contains(o.Needed, c.file.Object.Soname) {
+			return true // a library that the program is linked with, in the same folder
+		}
+		c.into = append(c.into, into)
 	}
-	c.answer.Kind, c.whole = Module, rule.whole
+	c.answer.Kind, c.whole, c.now = Module, rule.whole, rule.now
 	if len(c.into) > 0 || rule.abi == "" || version == "" {
 		return true
 	}
@@ -127,15 +138,6 @@ func (c *check) moduleOf(rule *moduleRule, version string) bool {
 	r.Version, r.When = version, atLoad
 	r.way("build it in %s", c.Name)
 	return false
-}
-
-// sameMachine tells whether a program of the target can load the file at all.
-func (c *check) sameMachine(f system.File) bool {
-	if f.Object == nil {
-		return false
-	}
-	o, err := f.Object()
-	return err == nil && o.Machine == c.file.Object.Machine && o.Class == c.file.Object.Class
 }
 
 // languageModule finds the interpreters of a language that may load a module, those of its

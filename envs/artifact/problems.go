@@ -371,3 +371,13 @@ func (c *check) like(name string, whole bool) []string {
 	}
 	return all
 }
+
+// sameMachine tells whether a file of the target is for the machine of the one that is
+// judged.
+func (c *check) sameMachine(f system.File) bool {
+	if f.Object == nil {
+		return false
+	}
+	o, err := f.Object()
+	return err == nil && o.Machine == c.file.Object.Machine && o.Class == c.file.Object.Class
+}

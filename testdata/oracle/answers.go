@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -125,7 +126,13 @@ const rooms = 4
 // answersOf are the answers of target for all subjects of source, from the folder cache
 // where they are; from none for "".
 func answersOf(ctx context.Context, cache string, source, target host, list []subject) ([]answer, error) {
-	sum := sha256.Sum256([]byte(questions + "\n" + source.ID + "\n" + target.ID))
+	asked := questions + "\n" + source.ID + "\n" + target.ID
+	for _, s := range list {
+		if s.Into != "" {
+			asked += fmt.Sprintf("\n%s %s %v", s.Path, s.Into, s.Now)
+		}
+	}
+	sum := sha256.Sum256([]byte(asked))
 	path := filepath.Join(cache, source.Name+"-on-"+target.Name+"-"+hex.EncodeToString(sum[:6]))
 	if cache == "" {
 		return askAll(ctx, source, target, list)

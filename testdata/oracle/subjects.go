@@ -18,6 +18,8 @@ type subject struct {
 	Interp  string // of a program, as it names it; of a script, its whole #! line
 	Class   elf.Class
 	Machine elf.Machine
+	Into    string // the program on the target that loads it; "" for nobody known
+	Now     bool   // and binds everything at once
 }
 
 // The kinds of subjects.
