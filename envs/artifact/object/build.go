@@ -25,11 +25,13 @@ func (im *image) goBuild() error {
 	if !im.goNote && im.o.Dynamic {
 		return nil
 	}
+	left := uint64(maxGoData)
 	for _, p := range im.progs {
 		if p.Type != elf.PT_LOAD || p.Flags&elf.PF_W == 0 {
 			continue
 		}
-		at, err := im.findGo(p)
+		at, err := im.findGo(p, left)
+		left -= min(left, p.Filesz)
 		if at > 0 && err == nil {
 			err = im.readGo(at)
 		}
@@ -40,13 +42,13 @@ func (im *image) goBuild() error {
 	return nil
 }
 
-// findGo searches a segment; 0 is nowhere.
-func (im *image) findGo(p elf.ProgHeader) (addr uint64, err error) {
+// findGo searches so many bytes of a segment; 0 is nowhere.
+func (im *image) findGo(p elf.ProgHeader, most uint64) (addr uint64, err error) {
 	start := roundUp(p.Vaddr, goAlign)
 	if start-p.Vaddr >= p.Filesz {
 		return 0, nil
 	}
-	size := min(p.Filesz-(start-p.Vaddr), maxGoData)
+	size := min(p.Filesz-(start-p.Vaddr), most)
 	err = im.each(start, size, goAlign, func(i int, b []byte) error {
 		if addr == 0 && string(b[:len(goMagic)]) == goMagic {
 			addr = start + uint64(i)*goAlign
@@ -81,7 +83,7 @@ func (im *image) readGo(at uint64) error {
 	if !strings.HasPrefix(release, "go") && !strings.HasPrefix(release, "devel") {
 		return nil
 	}
-	im.o.Go = release
+	im.o.Go, _, _ = strings.Cut(release, " X:") // experiments
 	for line := range strings.Lines(settings) {
 		setting, ok := strings.CutPrefix(strings.TrimSpace(line), "build\t")
 		if name, value, _ := strings.Cut(setting, "="); ok && slices.Contains(levels, name) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 )
 
@@ -94,14 +95,14 @@ func open(r io.ReaderAt, size int64) (*image, error) {
 // headers reads the rest of the header and the program headers.
 func (im *image) headers(head []byte) error {
 	o := im.o
-	var at uint64
+	var start, at uint64
 	var entry, count int
 	if im.is64 {
-		at = im.order.Uint64(head[32:])
+		start, at = im.order.Uint64(head[24:]), im.order.Uint64(head[32:])
 		o.Flags = im.order.Uint32(head[48:])
 		entry, count = int(im.order.Uint16(head[54:])), int(im.order.Uint16(head[56:]))
 	} else {
-		at = uint64(im.order.Uint32(head[28:]))
+		start, at = uint64(im.order.Uint32(head[24:])), uint64(im.order.Uint32(head[28:]))
 		o.Flags = im.order.Uint32(head[36:])
 		entry, count = int(im.order.Uint16(head[42:])), int(im.order.Uint16(head[44:]))
 	}
@@ -125,8 +126,38 @@ func (im *image) headers(head []byte) error {
 	for i := range im.progs {
 		im.progs[i] = im.prog(table[i*entry:])
 	}
-	return im.checkLoads()
+	if err := im.checkLoads(); err != nil {
+		return err
+	}
+	return im.checkStart(start, at, uint64(len(table)))
 }
+
+// checkStart looks at what a program needs to be started: where its code is, and program
+// headers in memory, for its loader to find.
+func (im *image) checkStart(entry, headers, size uint64) error {
+	im.o.NoEntry = true
+	// On some machines what is entered is a pointer, among the data.
+	anywhere := slices.Contains([]elf.Machine{elf.EM_PPC64, elf.EM_IA_64, elf.EM_PARISC}, im.o.Machine)
+	mapped, program := false, false
+	for _, p := range im.progs {
+		switch p.Type {
+		case elf.PT_LOAD:
+			if (anywhere || p.Flags&elf.PF_X != 0) && entry >= p.Vaddr && entry-p.Vaddr < p.Memsz {
+				im.o.NoEntry = false
+			}
+			mapped = mapped || headers >= p.Off && headers+size <= p.Off+p.Filesz
+			im.o.Unaligned = im.o.Unaligned || p.Align%page != 0
+		case elf.PT_INTERP:
+			program = true
+		}
+	}
+	if program && !mapped {
+		return im.damaged("no segment has its program headers")
+	}
+	return nil
+}
+
+const page = 4096 // the least that there are
 
 func (im *image) prog(b []byte) elf.ProgHeader {
 	u := im.order.Uint32
@@ -141,7 +172,7 @@ func (im *image) prog(b []byte) elf.ProgHeader {
 
 // checkLoads holds what is to be mapped against what the kernel and loaders can map.
 func (im *image) checkLoads() error {
-	const page, space = 4096, 1 << 56 // the least of pages, the most of memory
+	const space = 1 << 56 // the most of memory
 	var loads int
 	var last uint64
 	for _, p := range im.progs {
@@ -151,7 +182,7 @@ func (im *image) checkLoads() error {
 		switch {
 		case p.Off > uint64(im.size) || p.Filesz > uint64(im.size)-p.Off:
 			return im.damaged("it ends within a segment")
-		case p.Filesz > p.Memsz || p.Memsz > space || p.Vaddr > space && im.is64 && p.Vaddr+p.Memsz < p.Vaddr:
+		case p.Filesz > p.Memsz || p.Memsz > space || p.Vaddr > space:
 			return im.damaged("a segment has no size that can be")
 		case (p.Vaddr-p.Off)%page != 0:
 			return im.damaged("a segment's address and offset don't agree")
@@ -205,7 +236,7 @@ func (im *image) file(b []byte, off uint64) error {
 
 // offset is where in the file an address lies, and how many bytes of its segment follow.
 func (im *image) offset(addr uint64) (off, rest uint64, err error) {
-	for _, p := range im.progs {
+	for _, p := range slices.Backward(im.progs) { // where they overlap, the last is on top
 		if p.Type == elf.PT_LOAD && addr >= p.Vaddr && addr-p.Vaddr < p.Filesz {
 			return p.Off + (addr - p.Vaddr), p.Filesz - (addr - p.Vaddr), nil
 		}

@@ -1,6 +1,9 @@
 package object
 
-import "debug/elf"
+import (
+	"debug/elf"
+	"errors"
+)
 
 // hashTable is how a loader finds an object's symbols by name: one that isn't in it can't
 // be bound to.
@@ -76,15 +79,23 @@ func (im *image) gnuHash(addr uint64) (hashTable, error) {
 		return nil, err
 	}
 	addr += 4 * uint64(last-first)
-	for n := uint32(0); n < maxSymbols; n++ {
-		more, err := im.words(addr+4*uint64(n), 1)
-		if err != nil {
-			return nil, err
+	_, rest, err := im.offset(addr)
+	if err != nil {
+		return nil, err
+	}
+	ended := errors.New("the end")
+	err = im.each(addr, min(rest, 4*maxSymbols), 4, func(_ int, b []byte) error {
+		h.chain = append(h.chain, u(b))
+		if u(b)&1 != 0 {
+			return ended
 		}
-		h.chain = append(h.chain, more[0])
-		if more[0]&1 != 0 {
-			return h, nil
-		}
+		return nil
+	})
+	if err == ended {
+		return h, nil
+	}
+	if err != nil {
+		return nil, err
 	}
 	return nil, im.damaged("its hash table has no end")
 }

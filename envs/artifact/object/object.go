@@ -23,6 +23,7 @@ type Object struct {
 	Dynamic bool   // there is a PT_DYNAMIC
 	Soname  string
 	Needed  []string // in their order
+	Filters []Filter // DT_FILTER and DT_AUXILIARY, in their order
 	// RPath and RunPath are nil where the tag is absent: a DT_RUNPATH of no folders still
 	// switches DT_RPATH off.
 	RPath, RunPath []string
@@ -31,6 +32,9 @@ type Object struct {
 	PIE            bool // DF_1_PIE
 	ExecStack      bool // its stack is to be executable: PT_GNU_STACK says so, or is absent
 	RELR           bool // it has DT_RELR
+	// Unaligned says that glibc doesn't load it as a library, for the alignment of a
+	// segment isn't a page's; NoEntry, that nothing of it runs when it is started.
+	Unaligned, NoEntry bool
 
 	Versioned    bool          // it has DT_VERSYM
 	Definitions  []Definition  // DT_VERDEF, in its order
@@ -47,6 +51,12 @@ type Object struct {
 	Compiler string       // a compiler's own mark that matters: "rustc version 1.75.0"
 
 	names *names // of Exports; nil for an object made by hand
+}
+
+// Filter is a library whose symbols stand in for those of the object that names it.
+type Filter struct {
+	Name      string
+	Auxiliary bool // it may be absent
 }
 
 // Definition is a version that an object defines.

@@ -32,7 +32,7 @@ func parse(text string) (*Object, error) {
 	}
 	p := &parser{rest: text, o: &Object{names: new(names)}}
 	p.header()
-	for p.err == nil && (p.next("needed", "rpath", "runpath", "kernel", "isa", "dlopen", "define", "need", "version", "copy")) {
+	for p.err == nil && (p.next("needed", "filter", "rpath", "runpath", "kernel", "isa", "dlopen", "define", "need", "version", "copy")) {
 		p.line()
 	}
 	if p.err == nil && string(p.o.appendHeader(make([]byte, 0, len(text)-len(p.rest)))) != text[:len(text)-len(p.rest)] {
@@ -172,6 +172,8 @@ func (p *parser) line() {
 	switch word {
 	case "needed":
 		o.Needed = append(o.Needed, p.field(f, 0))
+	case "filter":
+		o.Filters = append(o.Filters, Filter{Auxiliary: p.field(f, 0) == "a", Name: p.field(f, 1)})
 	case "rpath":
 		o.RPath = folders(p.field(f, 0))
 	case "runpath":

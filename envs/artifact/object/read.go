@@ -62,8 +62,14 @@ const dtRELR = elf.DynTag(36)
 
 // tags are the entries of PT_DYNAMIC: of those that may come once, the last counts.
 type tags struct {
-	one    map[elf.DynTag]uint64
-	needed []uint64
+	one     map[elf.DynTag]uint64
+	needed  []uint64
+	filters []filterTag
+}
+
+type filterTag struct {
+	name      uint64
+	auxiliary bool
 }
 
 func (t *tags) has(tag elf.DynTag) bool {
@@ -73,11 +79,15 @@ func (t *tags) has(tag elf.DynTag) bool {
 
 // tags reads PT_DYNAMIC, nil where there is none.
 func (im *image) tags() (*tags, error) {
-	i := slices.IndexFunc(im.progs, func(p elf.ProgHeader) bool { return p.Type == elf.PT_DYNAMIC })
-	if i < 0 {
+	var p *elf.ProgHeader
+	for i := range im.progs {
+		if im.progs[i].Type == elf.PT_DYNAMIC {
+			p = &im.progs[i] // loaders take the last
+		}
+	}
+	if p == nil {
 		return nil, nil
 	}
-	p := im.progs[i]
 	entry := uint64(im.pick(8, 16))
 	off, rest, err := im.offset(p.Vaddr)
 	if err != nil {
@@ -100,6 +110,8 @@ func (im *image) tags() (*tags, error) {
 				return t, nil
 			case elf.DT_NEEDED:
 				t.needed = append(t.needed, value)
+			case elf.DT_FILTER, elf.DT_AUXILIARY:
+				t.filters = append(t.filters, filterTag{value, tag == elf.DT_AUXILIARY})
 			default:
 				t.one[tag] = value
 			}
@@ -125,12 +137,31 @@ func (im *image) dynamic() error {
 	if err != nil {
 		return err
 	}
+	if err := o.texts(t, strs); err != nil {
+		return err
+	}
+	v, err := im.versions(t, strs)
+	if err != nil {
+		return err
+	}
+	return im.symbols(t, strs, v)
+}
+
+// texts reads what is named in PT_DYNAMIC itself.
+func (o *Object) texts(t *tags, strs *table) error {
 	for _, at := range t.needed {
 		name, err := strs.at(at)
 		if err != nil {
 			return err
 		}
 		o.Needed = append(o.Needed, name)
+	}
+	for _, f := range t.filters {
+		name, err := strs.at(f.name)
+		if err != nil {
+			return err
+		}
+		o.Filters = append(o.Filters, Filter{name, f.auxiliary})
 	}
 	for tag, to := range map[elf.DynTag]func(string){
 		elf.DT_SONAME:  func(s string) { o.Soname = s },
@@ -145,11 +176,7 @@ func (im *image) dynamic() error {
 			to(s)
 		}
 	}
-	v, err := im.versions(t, strs)
-	if err != nil {
-		return err
-	}
-	return im.symbols(t, strs, v)
+	return nil
 }
 
 // folders are those of a search path: none for "".

@@ -12,7 +12,10 @@ import (
 //
 //	object1 CLASS DATA OSABI ABIVERSION TYPE MACHINE FLAGS
 //	flags WORD…
-//	interp, soname, needed (many), rpath, runpath, go, golevel, compiler TEXT
+//	interp, soname, go, golevel, compiler TEXT
+//	needed TEXT, for each
+//	filter FLAGS NAME, for each
+//	rpath, runpath TEXT
 //	kernel A B C
 //	isa BITS
 //	dlopen FEATURE PRIORITY SONAME…
@@ -44,6 +47,8 @@ var flagWords = []struct {
 	{"pie", func(o *Object) *bool { return &o.PIE }},
 	{"execstack", func(o *Object) *bool { return &o.ExecStack }},
 	{"relr", func(o *Object) *bool { return &o.RELR }},
+	{"unaligned", func(o *Object) *bool { return &o.Unaligned }},
+	{"noentry", func(o *Object) *bool { return &o.NoEntry }},
 	{"versioned", func(o *Object) *bool { return &o.Versioned }},
 }
 
@@ -86,6 +91,9 @@ func (o *Object) appendHeader(b []byte) []byte {
 	}
 	for _, name := range o.Needed {
 		b = texts(append(b, "needed"...), name)
+	}
+	for _, f := range o.Filters {
+		b = texts(append(b, "filter"...), letters(letter{'a', f.Auxiliary}), f.Name)
 	}
 	if o.RPath != nil {
 		b = texts(append(b, "rpath"...), strings.Join(o.RPath, ":"))
