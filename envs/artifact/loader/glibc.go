@@ -22,7 +22,7 @@ func (k *link) preload(main *Mapped) {
 		}
 		switch {
 		case c.object == nil:
-			k.problems = append(k.problems, Problem{Kind: MissingLibrary, By: main, Library: name,
+			k.problem(Problem{Kind: MissingLibrary, By: main, Library: name,
 				Bad: c.file.Path, Reason: "/etc/ld.so.preload names it", Harmless: true})
 		case k.byFile[c.file.Path] == nil:
 			m := k.mapped(&c, name, main)
@@ -56,7 +56,7 @@ func (k *link) deps(from *Mapped) {
 // need is the object that a DT_NEEDED gets, or nil.
 func (k *link) need(by *Mapped, raw string) *Mapped {
 	name := expand(raw, by, k.loader)
-	if name == "" || k.missing[name] { // an empty expansion is passed over in silence
+	if name == "" || k.spent(by) { // an empty expansion is passed over in silence
 		return nil
 	}
 	if m := k.byName[name]; m != nil {
@@ -88,6 +88,9 @@ func (k *link) need(by *Mapped, raw string) *Mapped {
 
 // search looks for a name without a slash, everywhere in the loader's order.
 func (k *link) search(c *cand, by *Mapped, name string) {
+	if len(name) > maxPath {
+		return
+	}
 	k.paths(by)
 	if by.Object.RunPath == nil {
 		main := false
@@ -124,7 +127,7 @@ func (k *link) paths(m *Mapped) *Mapped {
 func (k *link) expandAll(m *Mapped, raw []string) (dirs []string) {
 	for _, r := range raw {
 		d := expand(r, m, k.loader)
-		if strings.HasPrefix(d, "/") {
+		if strings.HasPrefix(d, "/") && len(d) < maxPath {
 			dirs = append(dirs, d)
 		}
 	}
@@ -143,7 +146,7 @@ func (k *link) inAll(c *cand, by *Mapped, dirs []string, name string) {
 
 // in looks for a name in a folder: first below it, where files for this processor are.
 func (k *link) in(c *cand, by *Mapped, dir, name string) {
-	if !k.isFolder(dir) {
+	if k.spent(by) || !k.isFolder(dir) {
 		return
 	}
 	for _, sub := range k.caps {

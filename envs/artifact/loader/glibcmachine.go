@@ -275,7 +275,7 @@ func expand(s string, m *Mapped, l *system.Loader) string {
 		return s
 	}
 	var out strings.Builder
-	for i := 0; i < len(s); {
+	for i := 0; i < len(s) && out.Len() <= maxPath; { // what is longer is never there
 		if s[i] != '$' {
 			out.WriteByte(s[i])
 			i++

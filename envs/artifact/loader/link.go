@@ -1,7 +1,6 @@
 package loader
 
 import (
-	"fmt"
 	"path"
 	"strings"
 
@@ -11,9 +10,18 @@ import (
 
 // The bounds of one start: what lies beyond is no program, but made to be followed for ever.
 const (
-	maxMapped = 4096    // objects
-	maxTried  = 1 << 20 // paths
+	maxMapped   = 4096    // objects
+	maxTried    = 1 << 18 // needs, folders and paths to look at
+	maxLooked   = 1 << 28 // objects to look for symbols in, one by one
+	maxProblems = 4096    // of a kind
+	maxPath     = 4096    // bytes: kernels open none that is longer
 )
+
+// kindOf tells problems apart of which a bounded number is kept each.
+type kindOf struct {
+	kind            Kind
+	later, harmless bool
+}
 
 // link is the link map of one start while it grows.
 type link struct {
@@ -28,13 +36,16 @@ type link struct {
 	of       map[*object.Object]*Mapped // the scope by object
 	problems []Problem
 	now      bool // all symbols are bound at once
+	into     bool // a program that runs loads what is judged
 	tried    int
+	looked   int
 	over     bool // a bound was reached
+	kinds    map[kindOf]int
 }
 
 func newLink(m *machine) *link {
 	return &link{machine: m, byName: map[string]*Mapped{}, named: map[string]*Mapped{},
-		byFile: map[string]*Mapped{}, missing: map[string]bool{}}
+		byFile: map[string]*Mapped{}, missing: map[string]bool{}, kinds: map[kindOf]int{}}
 }
 
 // program enters the program itself, and the loader beside it.
@@ -116,26 +127,42 @@ func (k *link) loaderItself(asked string, by *Mapped) *Mapped {
 	return m
 }
 
-// miss records that nothing was found for a name, once.
-func (k *link) miss(p Problem) {
-	if k.missing[p.Library] {
-		return
-	}
-	k.missing[p.Library] = true
-	k.problems = append(k.problems, p)
+// reset forgets what was found so far, but not what is loaded.
+func (k *link) reset() {
+	k.scope, k.problems, k.kinds, k.missing = nil, nil, map[kindOf]int{}, map[string]bool{}
+	k.tried, k.looked, k.over = 0, 0, false
 }
 
-// spent counts a path that is tried, and ends a start that goes on for ever.
-func (k *link) spent(by *Mapped) bool {
-	if k.tried++; k.tried < maxTried && len(k.all) < maxMapped {
-		return false
+// problem records one. Of very many that are alike, some do.
+func (k *link) problem(p Problem) {
+	kind := kindOf{p.Kind, p.Later, p.Harmless}
+	if k.kinds[kind]++; k.kinds[kind] <= maxProblems {
+		k.problems = append(k.problems, p)
 	}
+}
+
+// miss records that nothing was found for a name, once.
+func (k *link) miss(p Problem) {
+	if !k.missing[p.Library] {
+		k.missing[p.Library] = true
+		k.problem(p)
+	}
+}
+
+// spent counts what is looked at, and ends a start that goes on for ever.
+func (k *link) spent(by *Mapped) bool {
+	if k.tried++; k.tried >= maxTried || len(k.all) >= maxMapped {
+		k.end(by, "its libraries have no end")
+	}
+	return k.over
+}
+
+// end gives up on a start.
+func (k *link) end(by *Mapped, why string) {
 	if !k.over {
 		k.over = true
-		k.problems = append(k.problems, Problem{Kind: BadLibrary, By: by, Bad: by.Name,
-			Reason: fmt.Sprintf("its libraries have no end: more than %d of them, or %d paths to look at", maxMapped, maxTried)})
+		k.problem(Problem{Kind: BadLibrary, By: by, Bad: by.Name, Reason: why})
 	}
-	return true
 }
 
 // cand is what the search for a name came to.

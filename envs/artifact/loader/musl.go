@@ -2,6 +2,8 @@ package loader
 
 import "strings"
 
+const maxName = 255 // bytes: musl looks for no longer name
+
 // muslReserved are names that mean musl itself, whatever follows their dot.
 var muslReserved = []string{"libc.", "libpthread.", "librt.", "libm.", "libdl.", "libutil.", "libxnet."}
 
@@ -31,7 +33,11 @@ func (k *link) muslDeps(from *Mapped) {
 
 // muslNeed is the object that a DT_NEEDED gets, or nil.
 func (k *link) muslNeed(by *Mapped, name string) *Mapped {
-	if name == "" || k.missing[name] {
+	if k.spent(by) {
+		return nil
+	}
+	if name == "" {
+		k.miss(Problem{Kind: MissingLibrary, By: by, Reason: "a name is empty"})
 		return nil
 	}
 	for _, r := range muslReserved {
@@ -49,7 +55,9 @@ func (k *link) muslNeed(by *Mapped, name string) *Mapped {
 		if m := k.byName[name]; m != nil {
 			return m
 		}
-		k.muslSearch(&c, by, name)
+		if len(name) <= maxName {
+			k.muslSearch(&c, by, name)
+		}
 	}
 	switch {
 	case c.bad != "":
@@ -129,6 +137,9 @@ func (k *link) muslPaths(m *Mapped) *Mapped {
 			return m
 		}
 		at := origin(m.Name)
+		if len(r)+strings.Count(r, "$")*len(at) > maxPath {
+			continue
+		}
 		d := strings.ReplaceAll(strings.ReplaceAll(r, "${ORIGIN}", at), "$ORIGIN", at)
 		for _, one := range strings.Split(d, "\n") {
 			if strings.HasPrefix(one, "/") {

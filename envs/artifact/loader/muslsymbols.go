@@ -10,6 +10,10 @@ import (
 // muslBind is an object that has a name: musl doesn't look at versions, only at whether a
 // symbol is the default of its name.
 func (k *link) muslBind(hash uint64, name string) *Mapped {
+	if k.looked += len(k.scope); k.looked > maxLooked {
+		k.end(k.main, "its symbols have no end")
+		return nil
+	}
 	for _, m := range k.scope {
 		if muslLookup(m.Object, hash, name) != nil {
 			return m

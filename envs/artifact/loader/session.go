@@ -3,6 +3,7 @@ package loader
 import (
 	"debug/elf"
 	"path"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -17,19 +18,31 @@ type Session struct {
 	// kernel is the release that the system runs; zero where that isn't known, and then
 	// every library's floor counts as met.
 	kernel   [3]uint32
-	proofs   *sync.Map // of pointers to an object and its loader, to *proof
-	machines sync.Map  // of a loader's path, to *machine
+	proofs   sync.Map // of what is proved of an object to a *proof
+	machines sync.Map // of a loader's path to a *machine
+	under    *Session // the one that knows the system without what is laid over it
 }
 
 // NewSession makes a session. A kernel of zeros is one that isn't known.
 func NewSession(sys System, kernel [3]uint32) *Session {
-	return &Session{system: sys, kernel: kernel, proofs: new(sync.Map)}
+	return &Session{system: sys, kernel: kernel}
 }
 
 // Over is a session for another view of the same system, such as one with the files of an
-// artifact laid over it: what is proved of libraries holds for both.
+// artifact laid over it. It knows what is proved of the system's libraries, and takes what
+// it learns of the artifact's with it when it goes.
 func (s *Session) Over(sys System) *Session {
-	return &Session{system: sys, kernel: s.kernel, proofs: s.proofs}
+	return &Session{system: sys, kernel: s.kernel, under: s}
+}
+
+// proved are the proofs that there are for an object.
+func (s *Session) proved(key proofKey, holds func(*proof) bool) *proof {
+	for ; s != nil; s = s.under {
+		if p, ok := s.proofs.Load(key); ok && holds(p.(*proof)) {
+			return p.(*proof)
+		}
+	}
+	return nil
 }
 
 // Load follows one start.
@@ -71,6 +84,8 @@ func (s *Session) loaderOf(o *object.Object) (*system.Loader, *Problem) {
 	if o.Interp != "" {
 		l, ok := s.system.Loader(o.Interp)
 		switch {
+		case ok && !s.executable(l.Path):
+			return nil, &Problem{Kind: NoLoader, Library: o.Interp, Bad: l.Path, Reason: "it isn't executable"}
 		case ok && (l.Class != o.Class || l.Machine != o.Machine):
 			return nil, &Problem{Kind: WrongMachine, Library: o.Interp, Bad: l.Path,
 				Reason: "the loader there is for " + describe(l.Class, l.Machine)}
@@ -80,7 +95,11 @@ func (s *Session) loaderOf(o *object.Object) (*system.Loader, *Problem) {
 			return nil, &Problem{Kind: WrongMachine, Library: o.Interp,
 				Reason: "it is for " + describe(o.Class, o.Machine)}
 		}
-		return nil, &Problem{Kind: NoLoader, Library: o.Interp}
+		p := &Problem{Kind: NoLoader, Library: o.Interp}
+		if f, ok := s.system.Find(o.Interp); ok {
+			p.Bad, p.Reason = f.Path, "what is there is no loader that is known"
+		}
+		return nil, p
 	}
 	if o.Type == elf.ET_EXEC || !o.Dynamic || o.PIE && len(o.Needed) == 0 {
 		if !s.runs(o) {
@@ -104,6 +123,11 @@ func (s *Session) loaderOf(o *object.Object) (*system.Loader, *Problem) {
 		return nil, &Problem{Kind: WrongMachine, Reason: "no loader there is for " + describe(o.Class, o.Machine)}
 	}
 	return found, nil
+}
+
+func (s *Session) executable(p string) bool {
+	f, ok := s.system.Find(p)
+	return ok && f.Executable
 }
 
 // compatible are the machines whose kernels run the programs of others, too.
@@ -154,7 +178,7 @@ type machine struct {
 }
 
 // remembered bounds what a session keeps of paths that objects name.
-const remembered = 1 << 16
+const remembered = 1 << 14
 
 func (s *Session) machine(l *system.Loader) *machine {
 	if m, ok := s.machines.Load(l.Path); ok {
@@ -189,7 +213,7 @@ func (m *machine) isFolder(p string) bool {
 	}
 	f, ok := m.system.Find(p)
 	is := ok && f.Dir
-	if m.count.Add(1) < remembered {
+	if len(p) < 256 && m.count.Add(1) < remembered {
 		m.folders.Store(p, is)
 	}
 	return is
@@ -237,47 +261,34 @@ func (m *machine) loadInto(host, p Program) *Result {
 		k.preload(main)
 		k.deps(main)
 	}
-	before := k.scope
-	k.problems, k.missing = nil, map[string]bool{}
-	k.scope = nil
+	running := k.scope
+	k.reset()
 
 	o := p.Object
 	mod := &Mapped{Name: p.Path, Object: o}
+	k.scope = []*Mapped{mod}
 	if o.Class != m.loader.Class || !m.takesObject(o) {
-		k.problems = append(k.problems, Problem{Kind: WrongMachine, By: mod,
-			Reason: "it is for " + describe(o.Class, o.Machine)})
-		k.scope = []*Mapped{mod}
+		k.problem(Problem{Kind: WrongMachine, By: mod, Reason: "it is for " + describe(o.Class, o.Machine)})
 		return k.result()
 	}
-	k.now = p.Now
+	if why := m.refuses(o); why != "" && m.loader.Family == system.GLibC {
+		k.problem(Problem{Kind: BadLibrary, By: mod, Library: p.Path, Bad: p.Path, Reason: why})
+		return k.result()
+	}
+	k.into, k.now = true, p.Now
 	k.enter(mod, p.Path)
-	k.scope = append(k.scope, mod)
 	if m.loader.Family == system.Musl {
 		k.muslDeps(mod)
 	} else {
 		k.deps(mod)
 	}
-	brought := len(k.scope)
-	seen := make(map[*Mapped]bool, brought)
-	for _, x := range k.scope {
-		seen[x] = true
-	}
-	for _, x := range before {
-		if !seen[x] {
+	brought := k.scope
+	for _, x := range running {
+		if !slices.Contains(brought, x) {
 			k.scope = append(k.scope, x)
 		}
 	}
-	var judged []*Mapped
-	old := make(map[*Mapped]bool, len(before))
-	for _, x := range before {
-		old[x] = true
-	}
-	for _, x := range k.scope[:brought] {
-		if !old[x] {
-			judged = append(judged, x)
-		}
-	}
-	k.check(judged)
+	k.check(slices.DeleteFunc(slices.Clone(brought), func(x *Mapped) bool { return slices.Contains(running, x) }))
 	return k.result()
 }
 

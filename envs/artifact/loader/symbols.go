@@ -58,12 +58,13 @@ func (k *link) symbols(by *Mapped) {
 		return
 	}
 	key := proofKey{by.Object, k.loader.Family, k.version}
-	if kept, ok := k.proofs.Load(key); ok && k.holds(kept.(*proof)) {
-		k.report(by, kept.(*proof).lacking)
-		return
+	p := k.proved(key, k.holds)
+	if p == nil {
+		if p = k.prove(by); k.over {
+			return
+		}
+		k.proofs.Store(key, p)
 	}
-	p := k.prove(by)
-	k.proofs.Store(key, p)
 	k.report(by, p.lacking)
 }
 
@@ -157,6 +158,10 @@ func (k *link) bind(imp *object.Import, file *Mapped, likely []*object.Object) *
 			}
 		}
 	}
+	if k.looked += len(k.scope); k.looked > maxLooked {
+		k.end(k.main, "its symbols have no end")
+		return nil
+	}
 	for _, m := range k.scope {
 		if file == m && versioned && (k.byFileOnly() || !m.Object.Versioned && k.before(2, 41) && hasName(m.Object, imp.Name)) {
 			return nil // it gives up here
@@ -227,15 +232,19 @@ func (k *link) report(by *Mapped, lacking []int) {
 		if k.bind(imp, found, nil) != nil || imp.Weak && found == nil {
 			continue
 		}
-		k.problems = append(k.problems, Problem{Kind: MissingSymbol, By: by, Library: imp.File,
+		k.problem(Problem{Kind: MissingSymbol, By: by, Library: imp.File,
 			Symbol: imp.Name, Version: imp.Version, Found: found,
-			Later: imp.Lazy && !by.Object.BindNow && !k.now && k.loader.Family == system.GLibC})
+			Later: imp.Lazy && !by.Object.BindNow && !k.now && (k.into || k.loader.Family == system.GLibC)})
 	}
 }
 
 // copies compares the data that a program keeps copies of with that of its libraries.
 func (k *link) copies(main *Mapped) {
 	for _, c := range main.Object.Copies {
+		if k.looked += len(k.scope); k.looked > maxLooked {
+			k.end(main, "its symbols have no end")
+			return
+		}
 		hash := object.Hash(c.Name)
 		var e *object.Export
 		var in *Mapped
@@ -256,10 +265,10 @@ func (k *link) copies(main *Mapped) {
 		switch {
 		case in == nil && (c.Weak || k.unknown(c.File)):
 		case in == nil:
-			k.problems = append(k.problems, Problem{Kind: MissingSymbol, By: main, Library: c.File,
+			k.problem(Problem{Kind: MissingSymbol, By: main, Library: c.File,
 				Symbol: c.Name, Version: c.Version, Found: k.byVersionOf(c.File)})
 		case e.Size != c.Size:
-			k.problems = append(k.problems, Problem{Kind: CopySize, By: main, Library: in.Object.Soname,
+			k.problem(Problem{Kind: CopySize, By: main, Library: in.Object.Soname,
 				Symbol: c.Name, Version: c.Version, Found: in, Want: c.Size, Have: e.Size, Harmless: true})
 		}
 	}

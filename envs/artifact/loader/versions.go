@@ -19,23 +19,35 @@ func (k *link) versions(by *Mapped) {
 		}
 		in := k.named[r.File]
 		if in == nil {
-			k.problems = append(k.problems, Problem{Kind: MissingVersion, By: by, Library: r.File,
+			k.problem(Problem{Kind: MissingVersion, By: by, Library: r.File,
 				Version: firstVersion(r), Reason: "versions are needed of it, and nothing that is loaded goes by that name"})
 			continue
 		}
-		defs := in.Object.Definitions
-		if len(defs) == 0 {
-			k.problems = append(k.problems, Problem{Kind: MissingVersion, By: by, Library: r.File,
+		if len(in.Object.Definitions) == 0 {
+			k.problem(Problem{Kind: MissingVersion, By: by, Library: r.File,
 				Version: firstVersion(r), Found: in, Reason: "it has no versions", Harmless: true})
 			continue
 		}
+		defined := k.definitions(in.Object, len(r.Versions))
 		for _, v := range r.Versions {
-			if !defines(defs, v.Name) {
-				k.problems = append(k.problems, Problem{Kind: MissingVersion, By: by, Library: r.File,
+			if !defined(v.Name) {
+				k.problem(Problem{Kind: MissingVersion, By: by, Library: r.File,
 					Version: v.Name, Found: in, Harmless: v.Weak})
 			}
 		}
 	}
+}
+
+// definitions says which versions an object defines, for a number of questions.
+func (k *link) definitions(o *object.Object, questions int) func(version string) bool {
+	if len(o.Definitions)*questions < 1<<12 {
+		return func(version string) bool { return defines(o.Definitions, version) }
+	}
+	set := make(map[string]bool, len(o.Definitions))
+	for _, d := range o.Definitions {
+		set[d.Name] = true
+	}
+	return func(version string) bool { return set[version] }
 }
 
 func firstVersion(r object.Requirement) string {
@@ -64,7 +76,7 @@ func (k *link) relr(by *Mapped) {
 	}
 	if k.loader.Family == system.Musl {
 		if k.before(1, 3) && (k.before(1, 2) || k.patch() < 4) {
-			k.problems = append(k.problems, Problem{Kind: BadRELR, By: by,
+			k.problem(Problem{Kind: BadRELR, By: by,
 				Reason: "musl takes DT_RELR from 1.2.4 on"})
 		}
 		return
@@ -79,13 +91,13 @@ func (k *link) relr(by *Mapped) {
 		return
 	}
 	if !k.takesRELR() {
-		k.problems = append(k.problems, Problem{Kind: BadRELR, By: by,
+		k.problem(Problem{Kind: BadRELR, By: by,
 			Reason: "this C library doesn't take DT_RELR"})
 		return
 	}
 	for _, n := range o.Needed {
 		if strings.HasPrefix(n, "libc.so.") && len(o.Requirements) > 0 {
-			k.problems = append(k.problems, Problem{Kind: BadRELR, By: by,
+			k.problem(Problem{Kind: BadRELR, By: by,
 				Reason: "it has DT_RELR without needing " + relrVersion})
 			return
 		}
