@@ -25,11 +25,13 @@ type BuildOptions struct {
 	AtOnce    int      // targets built at once; 0 for what this machine has
 	Clean     Clean    // what is removed before
 	Reproduce bool     // build once more, elsewhere, and compare
+	Unchecked bool     // neither judge what was built, nor try it
 	Output    io.Writer
 	Events    func(BuildEvent) // may be called from several goroutines at once
 	User      UserConfig
 	Tools     ToolsConfig
 	Builder   Builder // as provenance names it
+	Index     IndexOptions
 }
 
 // Built is what became of one target.
@@ -55,6 +57,8 @@ const (
 	PhaseSyncing    Phase = "syncing"    // the view is brought up to date
 	PhaseFetching   Phase = "fetching"   // stead.toml's fetch
 	PhaseBuilding   Phase = "building"   // its command
+	PhaseTrying     Phase = "trying"     // stead.toml's trial
+	PhaseChecking   Phase = "checking"   // verdicts
 	PhaseCollecting Phase = "collecting" // artifacts are brought to dist/
 	PhaseBuilt      Phase = "built"
 	PhaseFailed     Phase = "failed"

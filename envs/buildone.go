@@ -30,6 +30,8 @@ type builder struct {
 	log      *buildLog
 	made     Made
 	facts    buildFacts
+
+	disagreement error // of verdicts and the trial
 }
 
 // build builds the project for one release, in the target's view of it, and brings the
@@ -76,6 +78,9 @@ func (b *builds) build(ctx context.Context, rel Release, built *Built) (err erro
 		return err
 	}
 	built.Artifacts, built.Dir = list, filepath.Join(b.project.Dir, "dist", rel.Target)
+	if r.disagreement != nil {
+		return r.disagreement
+	}
 	if b.opts.Reproduce {
 		built.Reproduced, err = r.reproduce(ctx, list)
 	}
@@ -175,7 +180,13 @@ func (r *builder) collect(ctx context.Context) (Artifacts, error) {
 	if err != nil {
 		return list, err
 	}
-	return bring(ctx, dir, r.project.Dir, list, found, r.facts.tell(r.root, r.tools.Tools, r.tools.Layer), note)
+	evidence := r.facts.tell(r.root, r.tools.Tools, r.tools.Layer)
+	return bring(ctx, dir, r.project.Dir, list, found, func(dir string, list *Artifacts) ([]Evidence, error) {
+		if err := r.judge(ctx, dir, list, found); err != nil {
+			return nil, err
+		}
+		return evidence(list.Artifacts)
+	}, note)
 }
 
 // buildSettings are what commands of a build have of the project's [env]: what is

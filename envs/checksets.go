@@ -29,7 +29,7 @@ func shippedTogether(names []string, read []*artifactReader, at string) ([]*arti
 				sets = append(sets, plain)
 			}
 			f := r.order[0].files[0]
-			f.Path = place
+			f.Path, f.Asked = place, true
 			if !slices.ContainsFunc(plain.Files, func(other artifact.File) bool { return other.Path == place }) {
 				plain.Files = append(plain.Files, f)
 			}

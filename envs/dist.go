@@ -19,6 +19,8 @@ import (
 
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
+
+	"github.com/stead-env/stead/envs/artifact"
 )
 
 // Artifact is a file that a build produced.
@@ -31,6 +33,10 @@ type Artifact struct {
 
 	// What the build gave it, where Mode has less: see special.
 	BuiltMode string `json:"builtMode,omitempty"`
+
+	// Verdict is on the target, for a package or archive on all that it holds; "" where it
+	// is nothing that starts.
+	Verdict artifact.Verdict `json:"verdict,omitempty"`
 }
 
 // Artifacts is artifacts.json: what a build brought, and what it was built for.
@@ -42,6 +48,10 @@ type Artifacts struct {
 	Dirty     bool          `json:"dirty,omitempty"` // the sources weren't that revision
 	Artifacts []Artifact    `json:"artifacts"`
 	Evidence  []Evidence    `json:"evidence,omitempty"` // the files that tell of the build
+
+	Verdict artifact.Verdict  `json:"verdict,omitempty"` // the worst of all
+	Answers []artifact.Answer `json:"answers,omitempty"` // as check gives them, by their place in dist/TARGET
+	Trial   *Trial            `json:"trial,omitempty"`
 }
 
 // artifactsFile is the list beside the artifacts.
@@ -95,9 +105,10 @@ func checkDist(projectDir, target string) error {
 
 // bring copies artifacts out of a view to dist/TARGET of the project and takes the
 // place of what was there: the folder is whole, before and after. What people put
-// there stays. evidence makes the files that tell of the build.
+// there stays. tell judges them in the folder that will be dist/TARGET, and makes the files
+// that tell of the build.
 func bring(ctx context.Context, view *os.Root, projectDir string, list Artifacts, found map[string]string,
-	evidence func([]Artifact) ([]Evidence, error), note func(string)) (Artifacts, error) {
+	tell func(dir string, list *Artifacts) ([]Evidence, error), note func(string)) (Artifacts, error) {
 	wrap := func(err error) error { return fmt.Errorf("bringing artifacts to dist/%s: %w", list.Target, err) }
 	if err := checkDist(projectDir, list.Target); err != nil {
 		return list, err // since the build began
@@ -130,7 +141,7 @@ func bring(ctx context.Context, view *os.Root, projectDir string, list Artifacts
 	if lesser.count > 0 {
 		note(fmt.Sprintf("setuid, setgid and sticky bits are left to whoever installs: %s", &lesser))
 	}
-	if list.Evidence, err = evidence(list.Artifacts); err != nil {
+	if list.Evidence, err = tell(filepath.Join(projectDir, d.next), &list); err != nil {
 		return list, wrap(err)
 	}
 	text, err := json.MarshalIndent(list, "", "  ")

@@ -56,7 +56,7 @@ func TestCollect(t *testing.T) {
 	}
 }
 
-func noEvidence([]Artifact) ([]Evidence, error) { return nil, nil }
+func noEvidence(string, *Artifacts) ([]Evidence, error) { return nil, nil }
 
 func unsaid(string) {}
 

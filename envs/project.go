@@ -44,6 +44,7 @@ type Build struct {
 	Artifacts []string `toml:"artifacts"` // patterns below the project, ** for any folders
 	Caches    []string `toml:"caches"`    // folders of the env that are kept between builds
 	Trial     []string `toml:"trial"`     // started without tools after a build
+	Dlopen    []string `toml:"dlopen"`    // libraries that artifacts load by name; empty: none
 }
 
 // TargetProject is what differs for one target; what is absent is the project's.
@@ -71,6 +72,7 @@ func (c ProjectConfig) For(target string) (b Build, tools []string, env Settings
 	replace(&b.Artifacts, t.Artifacts)
 	replace(&b.Caches, t.Caches)
 	replace(&b.Trial, t.Trial)
+	replace(&b.Dlopen, t.Dlopen)
 	replace(&tools, t.Tools)
 	return b, tools, t.Env.replace(env)
 }

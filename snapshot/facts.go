@@ -102,6 +102,13 @@ func (f *Facts) release(text string) {
 	}
 }
 
+// OSRelease is the system that the text of os-release(5) names: "debian", "11".
+func OSRelease(text string) (id, version string) {
+	var f Facts
+	f.release(text)
+	return f.ID, f.Version
+}
+
 // shellVars reads assignments as a shell would, without running anything.
 func shellVars(text string) map[string]string {
 	vars := map[string]string{}

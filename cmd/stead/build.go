@@ -11,10 +11,11 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stead-env/stead/envs"
+	"github.com/stead-env/stead/envs/artifact"
 )
 
 type buildFlags struct {
-	all, locked, noTools, keepGoing, failFast, asJSON, quiet, reproduce bool
+	all, locked, noTools, keepGoing, failFast, asJSON, quiet, reproduce, noCheck bool
 
 	jobs, atOnce  int
 	clean, engine string
@@ -29,7 +30,8 @@ func newBuild(g *globals) *cobra.Command {
 			"target's own, and brings the artifacts to dist/TARGET: fetch with the network, then command without.\n" +
 			"Targets are built in parallel, as many as this machine has processors and memory for. They share its\n" +
 			"jobs: commands find in STEAD_JOBS how many are theirs, and make is told by MAKEFLAGS, unless the command\n" +
-			"has a -j of its own, or [env.variables] a MAKEFLAGS.",
+			"has a -j of its own, or [env.variables] a MAKEFLAGS. Then it judges the artifacts, as check does, starts\n" +
+			"what trial in stead.toml says, and ends with 3 where anything won't start on its target.",
 		Example: "  stead build\n  stead build acme globex:next --keep-going\n  stead build acme -- make clean",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			var command []string
@@ -56,6 +58,7 @@ func newBuild(g *globals) *cobra.Command {
 	flags.StringVar(&f.clean, "clean", "", "start anew: view (what builds left; the default), or caches (what stead.toml keeps, too)")
 	flags.Lookup("clean").NoOptDefVal = "view"
 	flags.BoolVar(&f.reproduce, "reproduce", false, "build once more, in another folder and from empty caches, and compare: exit code 3 where artifacts differ")
+	flags.BoolVar(&f.noCheck, "no-check", false, "neither judge the artifacts nor try them: no verdict is written down")
 	flags.BoolVarP(&f.quiet, "quiet", "q", false, "show nothing of what the commands write")
 	flags.BoolVar(&f.asJSON, "json", false, "answer as JSON")
 	engineFlag(flags, &f.engine)
@@ -86,7 +89,7 @@ func (c *count1) Set(s string) error {
 
 // options are what the flags choose.
 func (f *buildFlags) options() (opts envs.BuildOptions, err error) {
-	opts = envs.BuildOptions{KeepGoing: f.keepGoing, Jobs: f.jobs, AtOnce: f.atOnce, Reproduce: f.reproduce}
+	opts = envs.BuildOptions{KeepGoing: f.keepGoing, Jobs: f.jobs, AtOnce: f.atOnce, Reproduce: f.reproduce, Unchecked: f.noCheck}
 	known := map[string]envs.Clean{"": envs.CleanNothing, "view": envs.CleanView, "caches": envs.CleanCaches}
 	clean, ok := known[f.clean]
 	if !ok {
@@ -119,7 +122,7 @@ func runBuild(ctx context.Context, g *globals, f buildFlags, args, command []str
 	}
 	g.sweep(ctx, engine, envs.ScratchDir(w.config.Store))
 	opts.Command, opts.User, opts.Builder = command, w.user, envs.ReadBuilder(thisVersion())
-	opts.Tools = g.toolsOptions(w, f.engine)
+	opts.Index, opts.Tools = indexOptions, g.toolsOptions(w, f.engine)
 	opts.Tools.Without, opts.Tools.Locked = f.noTools, f.locked
 	board := newBoard(w.meter)
 	defer board.close()
@@ -130,7 +133,9 @@ func runBuild(ctx context.Context, g *globals, f buildFlags, args, command []str
 	built, err := envs.BuildAll(ctx, w.config, engine, w.project, releases, opts)
 	board.close()
 	w.meter.close()
-	if err == nil && slices.ContainsFunc(built, func(b envs.Built) bool { return b.Reproduced != nil && !b.Reproduced.Same }) {
+	if err == nil && slices.ContainsFunc(built, func(b envs.Built) bool {
+		return b.Verdict == artifact.Fails || b.Reproduced != nil && !b.Reproduced.Same
+	}) {
 		err = exitCode(exitNegative)
 	}
 	if f.asJSON {
@@ -154,7 +159,8 @@ func (g *globals) printBuilt(b envs.Built) {
 		size += a.Size
 	}
 	name := fmt.Sprintf("%s@%d", b.Target, b.Release)
-	fmt.Fprintf(g.stdout, "%s: %s, %s in %s\n", name, artifacts(len(b.Artifacts.Artifacts)), envs.Bytes(size), b.Dir)
+	fmt.Fprintf(g.stdout, "%s: %s, %s in %s%s\n", name, artifacts(len(b.Artifacts.Artifacts)), envs.Bytes(size), b.Dir, verdictOf(b))
+	g.printVerdict(b)
 	switch again := b.Reproduced; {
 	case again == nil:
 	case again.Same:

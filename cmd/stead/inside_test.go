@@ -54,7 +54,7 @@ func TestInside(t *testing.T) {
 		{"variables", insideVariables}, {"settings", insideSettings}, {"mounts", insideMounts}, {"network", insideNetwork},
 		{"devices", insideDevices}, {"x11", insideX11}, {"wayland", insideWayland}, {"agent", insideAgent},
 		{"changes", insideChanges}, {"build", insideBuild},
-		{"builds", insideBuilds},
+		{"builds", insideBuilds}, {"verdicts", insideVerdicts},
 	} {
 		s.in(t, test.name, func(s *small) { test.run(inside{small: s}) })
 	}

@@ -96,7 +96,7 @@ var commands = []struct {
 	make func(*globals) *cobra.Command
 }{
 	{"init", newInit}, {"snapshot", newSnapshot}, {"bundle-script", newBundleScript}, {"push", newPush}, {"pull", newPull},
-	{"ls", newLs}, {"show", newShow}, {"enter", newEnter}, {"run", newRun}, {"build", newBuild}, {"matrix", newMatrix}, {"tools", newTools},
+	{"ls", newLs}, {"show", newShow}, {"enter", newEnter}, {"run", newRun}, {"build", newBuild}, {"check", newCheck}, {"matrix", newMatrix}, {"tools", newTools},
 	{"sessions", newSessions}, {"update", newUpdate}, {"gc", newGC}, {"fsck", newFsck}, {"doctor", newDoctor}, {"doctor-tries", newTries}, {"version", newVersion},
 }
 
@@ -153,7 +153,7 @@ func newRoot(g *globals, args []string) *cobra.Command {
 				return nil
 			}
 		}
-		if strings.Contains(cmd.Use, "TARGET") && cmd.Name() != "snapshot" {
+		if strings.Contains(cmd.Use, "TARGET") && cmd.Name() != "snapshot" && cmd.ValidArgsFunction == nil {
 			cmd.ValidArgsFunction = g.completeTargets
 		}
 		root.AddCommand(cmd)

@@ -106,7 +106,7 @@ func (t *Target) prepare() {
 
 // judge answers for one file, or not at all: most files of an artifact don't start.
 func (v *view) judge(f *File) *Answer {
-	only := len(v.set.Files) == 1
+	only := f.Asked || len(v.set.Files) == 1
 	var c *check
 	switch {
 	case f.Link != "" || f.Dir:

@@ -34,6 +34,8 @@ type File struct {
 	Path string // where it is going to lie on the target, absolute and clean
 	Link string // what a symbolic link leads to; "" for all others
 	Dir  bool   // a folder
+	// Asked says that somebody named the file itself: it has an answer, whatever it is.
+	Asked bool
 
 	// Object is what the loader reads of it, and Err, usually an *object.Error, why there
 	// is none.

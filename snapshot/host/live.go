@@ -32,13 +32,30 @@ func (d *Dir) Live(context.Context) (snapshot.Live, error) {
 		}
 	}
 	l.SystemCalls = systemCalls(l.Kernel)
-	if unix.ByteSliceToString(u.Machine[:]) == "x86_64" {
-		if f, err := os.Open("/proc/cpuinfo"); err == nil {
-			defer f.Close()
-			l.CPU = cpuLevel(bufio.NewScanner(f))
-		}
-	}
+	l.CPU = cpu(u)
 	return l, nil
+}
+
+// Machine tells of the running system what takes no time to find: its kernel's release and
+// its processor's level; "" for what isn't known.
+func Machine() (kernel, level string) {
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		return "", ""
+	}
+	return unix.ByteSliceToString(u.Release[:]), cpu(u)
+}
+
+func cpu(u unix.Utsname) string {
+	if unix.ByteSliceToString(u.Machine[:]) != "x86_64" {
+		return ""
+	}
+	f, err := os.Open("/proc/cpuinfo")
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	return cpuLevel(bufio.NewScanner(f))
 }
 
 // maxVersion is more than /proc/version has.

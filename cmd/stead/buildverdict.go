@@ -1,0 +1,63 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"github.com/stead-env/stead/envs"
+	"github.com/stead-env/stead/envs/artifact"
+)
+
+// verdictOf is what the artifacts of a build come to, for the end of a line; "" where
+// nothing was judged.
+func verdictOf(b envs.Built) string {
+	n := map[artifact.Verdict]int{}
+	for _, a := range b.Answers {
+		n[a.Verdict]++
+	}
+	switch {
+	case len(b.Answers) == 0:
+		return ""
+	case n[artifact.Fails] == 0 && n[artifact.Unproven] == 0 && len(b.Answers) == 1:
+		return "; it starts there"
+	case n[artifact.Fails] == 0 && n[artifact.Unproven] == 0:
+		return "; they start there"
+	}
+	var parts []string
+	for _, v := range []struct {
+		verdict artifact.Verdict
+		words   string
+	}{{artifact.Fails, "won't start there"}, {artifact.Unproven, "may not"}} {
+		if n[v.verdict] > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n[v.verdict], v.words))
+		}
+	}
+	if n[artifact.Fails] == 0 {
+		parts = []string{fmt.Sprintf("%d unproven", n[artifact.Unproven])}
+	}
+	return "; " + strings.Join(parts, ", ")
+}
+
+// printVerdict tells why artifacts won't start, and what the trial came to.
+func (g *globals) printVerdict(b envs.Built) {
+	name := fmt.Sprintf("%s@%d", b.Target, b.Release)
+	c := &envs.Checked{}
+	for _, a := range b.Answers {
+		a.File = path.Join("dist", b.Target, a.File)
+		c.Answers = append(c.Answers, a)
+	}
+	var text strings.Builder
+	tellWhy(&text, c, name, false)
+	io.WriteString(g.stdout, strings.TrimPrefix(text.String(), "\n")) //nolint:errcheck // as all that is printed
+	if t := b.Trial; t != nil && !t.OK() {
+		fmt.Fprintf(g.stdout, "%s: its trial failed: %s; its output is in %s\n", name, clean(t.Problem()), t.Log)
+		for _, line := range tail(t.Log, trialLines) {
+			fmt.Fprintf(g.stdout, "  | %s\n", clean(line))
+		}
+	}
+}
+
+// trialLines is how much of what a failed trial wrote is shown.
+const trialLines = 5

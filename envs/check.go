@@ -1,0 +1,189 @@
+package envs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	goruntime "runtime"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/stead-env/stead/envs/artifact"
+	"github.com/stead-env/stead/snapshot"
+)
+
+// Judged is a system that is judged for.
+type Judged struct {
+	CheckedTarget
+	of     string // the target's name; "" for a host
+	here   bool   // it is the machine that this runs on
+	target *artifact.Target
+	// named is the target once more, with its packages, which take time to find: it is asked
+	// where something doesn't start, or depends on packages. nil where target has them.
+	named func() (*artifact.Target, error)
+	// unknown says why nothing is known of the system; nil where something is.
+	unknown error
+}
+
+// Chosen are the releases that refs name: those of stead.lock, else, unless locked, what
+// the fleet has. It writes nothing.
+func (p *Project) Chosen(f *Fleet, refs []Ref, locked bool) ([]Release, error) {
+	var list []Release
+	for _, ref := range refs {
+		rel, err := p.chosen(f, ref, locked)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, rel)
+	}
+	return list, nil
+}
+
+// JudgeRelease opens a release to judge for, by its lock and its index alone. One whose
+// index can't be had is known to be there, and all answers for it are unproven.
+func JudgeRelease(ctx context.Context, cfg Config, rel Release, opts IndexOptions) (*Judged, error) {
+	identity, err := rel.Identity()
+	if err != nil {
+		return nil, err
+	}
+	index, header, err := OpenIndex(ctx, cfg, rel, opts)
+	if err != nil && (ctx.Err() != nil || header.Version == 0) {
+		return nil, err
+	}
+	j := &Judged{of: rel.Target, CheckedTarget: CheckedTarget{Name: rel.String(), Release: rel.Number, Lock: identity}.with(header.Host)}
+	if err != nil {
+		j.unknown = err
+		return j, nil
+	}
+	j.target = &artifact.Target{Name: j.Name, System: index, Host: header.Host, Facts: index.Facts()}
+	return j, nil
+}
+
+// JudgeHost opens a host to judge for, whose files are read for it. Options are as for
+// IndexHost.
+func JudgeHost(ctx context.Context, cfg Config, host snapshot.Host, opts SnapshotOptions) (*Judged, error) {
+	index, facts, err := IndexHost(ctx, cfg, host, opts)
+	if err != nil {
+		return nil, err
+	}
+	return &Judged{CheckedTarget: CheckedTarget{Name: opts.Address}.with(facts),
+		target: &artifact.Target{Name: opts.Address, System: index, Host: facts, Facts: index.Facts()}}, nil
+}
+
+// CheckOptions say where what is judged lies.
+type CheckOptions struct {
+	At       string   // see ArtifactOptions
+	Project  *Project // whose stead.toml tells of its artifacts; nil for none
+	Progress snapshot.Progress
+}
+
+// Check judges files, folders and archives for systems. On the machine that this runs on
+// files lie where they are.
+func Check(ctx context.Context, systems []*Judged, names []string, opts CheckOptions) (*Checked, error) {
+	read := map[bool][]*artifact.Set{}
+	for _, j := range systems {
+		here := j.here && opts.At == ""
+		if read[here] != nil {
+			continue
+		}
+		sets, err := ReadArtifacts(ctx, names, ArtifactOptions{At: opts.At, Here: here, Progress: opts.Progress})
+		if err != nil {
+			return nil, err
+		}
+		recollect(sets)
+		read[here] = sets
+	}
+	of := func(j *Judged) (sets []*artifact.Set) {
+		for _, set := range read[j.here && opts.At == ""] {
+			if opts.Project != nil {
+				set = opts.Project.declared(set, j.of)
+			}
+			sets = append(sets, set)
+		}
+		return sets
+	}
+	c, err := judgeAll(ctx, systems, of)
+	if err == nil && len(c.Answers) == 0 {
+		err = fmt.Errorf("checking %s: there is no program, library or script", strings.Join(names, ", "))
+	}
+	return c, err
+}
+
+// judgeAll judges the sets that there are for each of some systems.
+func judgeAll(ctx context.Context, systems []*Judged, of func(*Judged) []*artifact.Set) (*Checked, error) {
+	answers := make([][][]artifact.Answer, len(systems))
+	g, gctx := errgroup.WithContext(ctx)
+	g.SetLimit(goruntime.GOMAXPROCS(0))
+	for i, j := range systems {
+		sets := of(j)
+		answers[i] = make([][]artifact.Answer, len(sets))
+		for k, set := range sets {
+			g.Go(func() (err error) {
+				answers[i][k], err = j.judge(gctx, set)
+				return err
+			})
+		}
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	c := &Checked{Version: CheckedVersion, Answers: []artifact.Answer{}}
+	for i, j := range systems {
+		c.Add(j.CheckedTarget, slices.Concat(answers[i]...))
+	}
+	return c, nil
+}
+
+func (j *Judged) judge(ctx context.Context, set *artifact.Set) ([]artifact.Answer, error) {
+	if j.unknown != nil {
+		return j.nothingKnown(set), nil
+	}
+	if j.named == nil || len(set.Packages) == 0 {
+		answers, err := j.target.Judge(ctx, set)
+		if err != nil || j.named == nil || worst(answers) == artifact.Starts {
+			return answers, err
+		}
+	}
+	named, err := j.named()
+	if err != nil {
+		return nil, err
+	}
+	return named.Judge(ctx, set)
+}
+
+// worst is the verdict on all of some files.
+func worst(answers []artifact.Answer) artifact.Verdict {
+	verdict := artifact.Starts
+	for _, a := range answers {
+		if a.Verdict == artifact.Fails || a.Verdict == artifact.Unproven && verdict == artifact.Starts {
+			verdict = a.Verdict
+		}
+	}
+	return verdict
+}
+
+// nothingKnown answers for each file that might start somewhere.
+func (j *Judged) nothingKnown(set *artifact.Set) []artifact.Answer {
+	reason := artifact.Reason{Verdict: artifact.Unproven, Kind: "index",
+		Text: fmt.Sprintf("what %s has isn't known: %v", j.Name, j.unknown)}
+	var hinted interface{ Hint() string }
+	if errors.As(j.unknown, &hinted) && hinted.Hint() != "" {
+		reason.Ways = []string{hinted.Hint()}
+	}
+	var answers []artifact.Answer
+	add := func(name, kind string) {
+		answers = append(answers, artifact.Answer{Target: j.Name, File: name, Kind: kind, Verdict: artifact.Unproven,
+			Reasons: []artifact.Reason{reason}})
+	}
+	for _, f := range set.Files {
+		if f.Link == "" && !f.Dir && (f.Asked || f.Object != nil || f.Err != nil || f.Executable) {
+			add(f.Name, artifact.Other)
+		}
+	}
+	for _, p := range set.Packages {
+		add(p.File, artifact.PackageFile)
+	}
+	return answers
+}
