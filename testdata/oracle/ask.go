@@ -167,16 +167,16 @@ func (r *room) ask(ctx context.Context, s subject) (a answer, err error) {
 
 // library asks for a library as who loads it does: a module in its program, others alone.
 func (r *room) library(ctx context.Context, a *answer, s subject) error {
-	ld := loaders[s.Machine]
-	if s.Into != "" {
-		a.Way, a.Into, a.Now = preloaded, s.Into, s.Now
+	if host, now := loadedBy(s); host != "" {
+		a.Way, a.Into, a.Now = preloaded, host, now
 		env := []string{"LD_PRELOAD=" + s.Path}
-		if strings.HasSuffix(s.Into, ".so") { // a library that stands for its program
-			return r.trace(ctx, a, env, ld, s.Into)
+		if strings.HasSuffix(host, ".so") {
+			return r.trace(ctx, a, env, loaders[s.Machine], host)
 		}
-		return r.trace(ctx, a, env, s.Into)
+		return r.trace(ctx, a, env, host)
 	}
 	a.Way = loaded
+	ld := loaders[s.Machine]
 	if _, err := os.Stat(ld); err != nil {
 		a.Exec = syscall.ENOENT.Error()
 		return nil

@@ -130,6 +130,9 @@ func tallyOf(source, target string, answers []answer, verdicts map[string]artifa
 		if ok {
 			o, why = compare(a, v)
 		}
+		if source == target && v.Verdict == artifact.Fails && m != load {
+			o, why = disagreed, "fails where it is installed: "+reasonOf(v, artifact.Fails).Text
+		}
 		t.outcomes[o]++
 		switch o {
 		case agreed:

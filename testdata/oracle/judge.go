@@ -48,32 +48,21 @@ func (o *oracle) ask(ctx context.Context) (all, problems []*tally, err error) {
 			return nil, nil, err
 		}
 		for i, target := range o.targets {
-			verdicts, err := verdictsOf(ctx, targets[i], set)
-			if err != nil {
-				return nil, nil, err
-			}
-			answers, err := answersOf(ctx, o.cache, source, target, within(list, verdicts))
+			answers, err := answersOf(ctx, o.cache, source, target, list)
 			if err != nil {
 				return nil, nil, err
 			}
 			if o.problems {
 				problems = append(problems, tallyProblems(source.Name, target.Name, answers, targets[i].System, set))
 			}
+			verdicts, err := verdictsOf(ctx, targets[i], set)
+			if err != nil {
+				return nil, nil, err
+			}
 			all = append(all, tallyOf(source.Name, target.Name, answers, verdicts))
 		}
 	}
 	return all, problems, nil
-}
-
-// within are subjects with the programs that stead judged them in: the real loader is
-// asked with the same, since nothing in a module names the program that has its symbols.
-func within(list []subject, verdicts map[string]artifact.Answer) []subject {
-	list = slices.Clone(list)
-	for i := range list {
-		v := verdicts[list[i].Path]
-		list[i].Into, list[i].Now = v.Into, v.Now
-	}
-	return list
 }
 
 // setOf reads the subjects of a host as stead reads what it is to judge. Each is judged
@@ -105,13 +94,13 @@ func fileOf(full, path string) (f artifact.File, err error) {
 	f.Object, f.Err = object.Read(r, st.Size())
 	var no *object.Error
 	switch {
-	case errors.As(f.Err, &no) && (no.Reason == object.NotELF || no.Reason == object.TooShort):
+	case errors.As(f.Err, &no):
 		f.Head = make([]byte, min(st.Size(), artifact.HeadSize))
 		_, err = r.ReadAt(f.Head, 0)
 		if err == io.EOF {
 			err = nil
 		}
-	case f.Err != nil && no == nil:
+	case f.Err != nil:
 		err = f.Err
 	}
 	return f, err

@@ -16,10 +16,9 @@ type subject struct {
 	Path    string // on its host, absolute and without links
 	Kind    string // program, library, static, script
 	Interp  string // of a program, as it names it; of a script, its whole #! line
+	Soname  string
 	Class   elf.Class
 	Machine elf.Machine
-	Into    string // the program on the target that loads it; "" for nobody known
-	Now     bool   // and binds everything at once
 }
 
 // The kinds of subjects.
@@ -102,6 +101,9 @@ func (s *subject) readELF(f *os.File) bool {
 	}
 	base := filepath.Base(s.Path)
 	shared := strings.HasSuffix(base, ".so") || strings.Contains(base, ".so.") || strings.HasSuffix(base, ".node")
+	if names, err := e.DynString(elf.DT_SONAME); err == nil && len(names) > 0 {
+		s.Soname = names[0]
+	}
 	pie := false
 	if flags, err := e.DynValue(elf.DT_FLAGS_1); err == nil && len(flags) > 0 {
 		pie = elf.DynFlag1(flags[0])&elf.DF_1_PIE != 0
