@@ -82,7 +82,13 @@ func Open(text []byte, cpu string, load func(digest string) ([]byte, error)) (*I
 			}
 			return splitChunk(data, c.count)
 		}
-		c.entries = sync.OnceValues(c.read)
+		c.entries = sync.OnceValues(func() ([][]byte, error) {
+			entries, err := c.read()
+			for i, e := range entries {
+				entries[i] = bytes.Clone(e) // each of its own, to let go of one by one
+			}
+			return entries, err
+		})
 	}
 	return x, nil
 }
@@ -197,11 +203,13 @@ func (x *Index) assign() error {
 			o := &x.objects[n]
 			o.chunk, o.place = int32(i), int32(place)
 			o.read = sync.OnceValues(func() (*object.Object, error) {
-				record, err := x.record(o)
+				entries, err := x.chunks[o.chunk].entries()
 				if err != nil {
 					return nil, err
 				}
-				_, record, err = splitRecord(record)
+				entry := entries[o.place]
+				entries[o.place] = nil // nobody else asks for it: memory holds each object once
+				_, record, err := splitRecord(entry)
 				if err != nil {
 					return nil, err
 				}
@@ -214,14 +222,6 @@ func (x *Index) assign() error {
 		return errors.New("its chunks lack records of objects")
 	}
 	return nil
-}
-
-func (x *Index) record(o *stored) ([]byte, error) {
-	entries, err := x.chunks[o.chunk].entries()
-	if err != nil {
-		return nil, err
-	}
-	return entries[o.place], nil
 }
 
 func (x *Index) lstat(p string) entry {

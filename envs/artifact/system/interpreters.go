@@ -79,7 +79,7 @@ func interpreters(t tree, packages []Package) (list []Interpreter) {
 					continue
 				}
 				real, kind := t.follow(dir + "/" + name)
-				if kind != file || seen[real] || !t.program(real) {
+				if kind != file || seen[real] || len(seen) >= maxPrograms || !t.program(real) {
 					continue
 				}
 				seen[real] = true
@@ -106,9 +106,11 @@ func once(names func(dir string) []string) func(dir string) []string {
 	}
 }
 
-var (
-	minor   = regexp.MustCompile(`\d{1,3}\.\d{1,3}`)
-	maxABIs = 64
+var minor = regexp.MustCompile(`\d{1,3}\.\d{1,3}`)
+
+const (
+	maxPrograms = 32 // of one language
+	maxABIs     = 64
 )
 
 // interpreter describes a program that was found by a name.

@@ -26,7 +26,7 @@ type Live struct {
 	opts LiveOptions
 	walk *walker
 
-	mu      sync.Mutex
+	mu      sync.RWMutex
 	found   map[string]*File   // by the path asked for; nil for nothing
 	files   map[string]*File   // by where they lie
 	loaders map[string]*Loader // by where they lie; nil for what is none
@@ -94,9 +94,9 @@ func (l *Live) lstat(p string) entry {
 
 // Find follows the links of an absolute path and tells what is at their end.
 func (l *Live) Find(p string) (File, bool) {
-	l.mu.Lock()
+	l.mu.RLock()
 	f, ok := l.found[p]
-	l.mu.Unlock()
+	l.mu.RUnlock()
 	if !ok {
 		f = l.find(p)
 		l.mu.Lock()
@@ -119,9 +119,9 @@ func (l *Live) find(p string) *File {
 	case folder:
 		return &File{Path: real, Dir: true}
 	}
-	l.mu.Lock()
+	l.mu.RLock()
 	f, ok := l.files[real]
-	l.mu.Unlock()
+	l.mu.RUnlock()
 	if ok {
 		return f
 	}
@@ -252,9 +252,9 @@ func (l *Live) Loader(p string) (*Loader, bool) {
 	if !ok || f.Dir {
 		return nil, false
 	}
-	l.mu.Lock()
+	l.mu.RLock()
 	loader, ok := l.loaders[f.Path]
-	l.mu.Unlock()
+	l.mu.RUnlock()
 	if !ok {
 		loader = l.readLoader(f)
 		l.mu.Lock()
