@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/stead-env/stead/envs/artifact"
-	inside "github.com/stead-env/stead/envs/artifact/content"
+	"github.com/stead-env/stead/envs/artifact/content"
 	"github.com/stead-env/stead/envs/artifact/object"
 	"github.com/stead-env/stead/snapshot"
 )
@@ -55,9 +55,9 @@ func ReadArtifacts(ctx context.Context, names []string, o ArtifactOptions) ([]*a
 	g, gctx := errgroup.WithContext(ctx)
 	g.SetLimit(cpus)
 	for i, name := range names {
-		r := &artifactReader{sets: map[*inside.Set]*readSet{}}
+		r := &artifactReader{sets: map[*content.Set]*readSet{}}
 		read[i] = r
-		options := inside.Options{At: o.At, Spool: o.Spool, Workers: workers, Archives: &archives}
+		options := content.Options{At: o.At, Spool: o.Spool, Workers: workers, Archives: &archives}
 		if o.Here {
 			var err error
 			if r.here, err = hereFrom(name); err != nil {
@@ -69,7 +69,7 @@ func ReadArtifacts(ctx context.Context, names []string, o ArtifactOptions) ([]*a
 		}
 		g.Go(func() error {
 			o.Progress.Report(snapshot.Event{Stage: "reading", Item: name})
-			if err := inside.Walk(gctx, name, options, r.visit); err != nil {
+			if err := content.Walk(gctx, name, options, r.visit); err != nil {
 				return fmt.Errorf("reading %s: %w", name, err)
 			}
 			return nil
@@ -78,7 +78,7 @@ func ReadArtifacts(ctx context.Context, names []string, o ArtifactOptions) ([]*a
 	if err := g.Wait(); err != nil {
 		return nil, err
 	}
-	return shippedTogether(names, read, cmp.Or(o.At, inside.DefaultAt))
+	return shippedTogether(names, read, cmp.Or(o.At, content.DefaultAt))
 }
 
 // hereFrom is where a file lies, without links: a program's own folder is that.
@@ -96,12 +96,12 @@ type artifactReader struct {
 
 	mu    sync.Mutex
 	order []*readSet
-	sets  map[*inside.Set]*readSet
+	sets  map[*content.Set]*readSet
 }
 
 // readSet is what is kept of a set.
 type readSet struct {
-	*inside.Set
+	*content.Set
 	files  []artifact.File
 	places map[string]int // in files
 
@@ -109,7 +109,7 @@ type readSet struct {
 	majors  map[uint16]bool // of its classes
 }
 
-func (r *artifactReader) visit(set *inside.Set, f *inside.File) error {
+func (r *artifactReader) visit(set *content.Set, f *content.File) error {
 	if f == nil {
 		r.mu.Lock()
 		defer r.mu.Unlock()
@@ -122,7 +122,7 @@ func (r *artifactReader) visit(set *inside.Set, f *inside.File) error {
 	}
 	kept := artifact.File{Name: f.Name, Path: f.Path, Executable: f.Mode&0o111 != 0, Err: f.Err}
 	switch {
-	case f.Type == inside.Link:
+	case f.Type == content.Link:
 		kept.Link = f.Target
 	case f.Sealed:
 		kept.Err = fmt.Errorf("it is a %s file in too many others", f.Archive)
@@ -134,7 +134,7 @@ func (r *artifactReader) visit(set *inside.Set, f *inside.File) error {
 	default:
 		kept.Head = headOf(set, f)
 	}
-	if set.Format == inside.Wheel && path.Dir(f.Path) == path.Join(set.At, "bin") {
+	if set.Format == content.Wheel && path.Dir(f.Path) == path.Join(set.At, "bin") {
 		kept.Executable, kept.Head = true, wheelScript(kept.Head)
 	}
 	r.mu.Lock()
@@ -144,44 +144,44 @@ func (r *artifactReader) visit(set *inside.Set, f *inside.File) error {
 }
 
 // matters tells whether a file can have a verdict, or matters to that of others.
-func matters(set *inside.Set, f *inside.File) bool {
+func matters(set *content.Set, f *content.File) bool {
 	base := path.Base(f.Path)
 	switch {
-	case f.Type == inside.Link, f.Type == inside.HardLink, set.Format == inside.Plain:
+	case f.Type == content.Link, f.Type == content.HardLink, set.Format == content.Plain:
 		return true
 	case f.Err != nil:
 		// A folder that can't be listed hides what is in it.
-		return f.Type == inside.Dir || f.Mode&0o111 != 0 || strings.Contains(base, ".so")
-	case f.Type != inside.Regular, relocatable(f) && !strings.Contains(base, ".so"), strings.HasSuffix(base, ".debug"):
+		return f.Type == content.Dir || f.Mode&0o111 != 0 || strings.Contains(base, ".so")
+	case f.Type != content.Regular, relocatable(f) && !strings.Contains(base, ".so"), strings.HasSuffix(base, ".debug"):
 		return false
-	case set.Format == inside.Jar:
+	case set.Format == content.Jar:
 		return f.ELF() || isClass(f) || f.Sealed
 	case f.Archive != "":
-		return f.Archive == inside.Jar || f.Sealed
+		return f.Archive == content.Jar || f.Sealed
 	}
 	return f.ELF() || f.Mode&0o111 != 0 || strings.Contains(base, ".so") || isClass(f) ||
 		base == "pyvenv.cfg" || base == "qt.conf" ||
-		set.Format == inside.Wheel && path.Dir(f.Path) == path.Join(set.At, "bin")
+		set.Format == content.Wheel && path.Dir(f.Path) == path.Join(set.At, "bin")
 }
 
 // relocatable tells what a compiler gives to a linker, and modules of the kernel: as with
 // what is for debuggers, nobody starts or loads those.
-func relocatable(f *inside.File) bool {
+func relocatable(f *content.File) bool {
 	const typeAt = 16 // e_type, in one byte order or the other
 	return f.ELF() && len(f.Head) >= typeAt+2 && f.Head[typeAt]|f.Head[typeAt+1] == byte(elf.ET_REL)
 }
 
-func isClass(f *inside.File) bool {
+func isClass(f *content.File) bool {
 	return bytes.HasPrefix(f.Head, []byte("\xca\xfe\xba\xbe")) && len(f.Head) >= classHead && strings.HasSuffix(f.Path, ".class")
 }
 
 // headOf is what is kept of a file's beginning.
-func headOf(set *inside.Set, f *inside.File) []byte {
+func headOf(set *content.Set, f *content.File) []byte {
 	size := scriptHead
 	switch base := path.Base(f.Path); {
 	case isClass(f):
 		size = classHead
-	case set.Format == inside.Plain, base == "pyvenv.cfg", base == "qt.conf":
+	case set.Format == content.Plain, base == "pyvenv.cfg", base == "qt.conf":
 		size = artifact.HeadSize
 	}
 	return bytes.Clone(f.Head[:min(size, len(f.Head))])
@@ -199,12 +199,12 @@ func wheelScript(head []byte) []byte {
 }
 
 // add keeps a file: of several at one place the last, as unpacking does.
-func (s *readSet) add(f artifact.File, from *inside.File) {
-	if s.Format == inside.Jar {
+func (s *readSet) add(f artifact.File, from *content.File) {
+	if s.Format == content.Jar {
 		s.addMember(f, from)
 		return
 	}
-	if from.Type == inside.HardLink {
+	if from.Type == content.HardLink {
 		i, ok := s.places[from.Target]
 		if !ok {
 			return
@@ -223,7 +223,7 @@ func (s *readSet) add(f artifact.File, from *inside.File) {
 
 // addMember keeps what tells for which machines a jar is: one class of each version, and
 // its libraries. Classes for later versions of Java only aren't asked for by others.
-func (s *readSet) addMember(f artifact.File, from *inside.File) {
+func (s *readSet) addMember(f artifact.File, from *content.File) {
 	name := strings.TrimPrefix(f.Path, s.At+"/")
 	if f.Object == nil && f.Err == nil {
 		if !isClass(from) || strings.HasPrefix(name, "META-INF/versions/") || path.Base(name) == "module-info.class" {

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"github.com/stead-env/stead/envs/artifact"
-	inside "github.com/stead-env/stead/envs/artifact/content"
+	"github.com/stead-env/stead/envs/artifact/content"
 )
 
 // shippedTogether makes the sets to judge of what was read: where a file has no place of
@@ -35,7 +35,7 @@ func shippedTogether(names []string, read []*artifactReader, at string) ([]*arti
 			}
 			continue
 		}
-		own := map[*inside.Set]*artifact.Set{}
+		own := map[*content.Set]*artifact.Set{}
 		for _, s := range r.finish(at) {
 			if len(s.files) == 0 && s.Package == nil {
 				continue
@@ -65,7 +65,7 @@ func plainPlaces(names []string, read []*artifactReader, at string) (map[int]str
 	var top []string // of the folder that they have in common
 	first := true
 	for i, r := range read {
-		if r.order[0].Format != inside.Plain {
+		if r.order[0].Format != content.Plain {
 			continue
 		}
 		if r.here != "" {
@@ -97,9 +97,9 @@ func plainPlaces(names []string, read []*artifactReader, at string) (map[int]str
 
 // home is the set that decides where a set's files are installed: the package that they
 // are in, or the argument.
-func (s *readSet) home() *inside.Set {
+func (s *readSet) home() *content.Set {
 	set := s.Set
-	for set.Within != nil && set.Format != inside.Deb && set.Format != inside.RPM {
+	for set.Within != nil && set.Format != content.Deb && set.Format != content.RPM {
 		set = set.Within
 	}
 	return set
@@ -111,7 +111,7 @@ func (s *readSet) home() *inside.Set {
 func (r *artifactReader) finish(at string) []*readSet {
 	slices.SortStableFunc(r.order[1:], func(a, b *readSet) int { return strings.Compare(a.Name, b.Name) })
 	for _, s := range r.order {
-		if s.Format == inside.Folder {
+		if s.Format == content.Folder {
 			slices.SortFunc(s.files, func(a, b artifact.File) int { return strings.Compare(a.Path, b.Path) })
 			for i := range s.files {
 				s.places[s.files[i].Path] = i
@@ -123,7 +123,7 @@ func (r *artifactReader) finish(at string) []*readSet {
 		if s.Broken != nil {
 			err = fmt.Errorf("as a %s file: %w", s.Format, s.Broken)
 		}
-		if s.Format != inside.Jar {
+		if s.Format != content.Jar {
 			if err != nil {
 				s.files = append(s.files, artifact.File{Name: s.Name, Path: path.Join(at, path.Base(s.Name)), Executable: true, Err: err})
 			}
@@ -138,7 +138,7 @@ func (r *artifactReader) finish(at string) []*readSet {
 
 // jarFile is the file of a jar, of the outermost where it lies in another.
 func (r *artifactReader) jarFile(s *readSet) *artifact.File {
-	for s.Within != nil && s.Within.Format == inside.Jar {
+	for s.Within != nil && s.Within.Format == content.Jar {
 		s = r.sets[s.Within]
 	}
 	in, place := s, strings.TrimSuffix(s.At, "!")
@@ -158,16 +158,16 @@ func (r *artifactReader) jarFile(s *readSet) *artifact.File {
 type packageGroups []*packageGroup
 
 type packageGroup struct {
-	format       inside.Format
+	format       content.Format
 	architecture string // "" while all are for any
 	names        map[string]bool
 	set          *artifact.Set
 }
 
 // of is the set for what an argument or a package holds; made says that it is new.
-func (g *packageGroups) of(s *inside.Set) (set *artifact.Set, made bool) {
+func (g *packageGroups) of(s *content.Set) (set *artifact.Set, made bool) {
 	set = &artifact.Set{}
-	if s.Package == nil || s.Format == inside.Wheel {
+	if s.Package == nil || s.Format == content.Wheel {
 		return set, true
 	}
 	architecture := s.Package.Architecture
