@@ -67,6 +67,16 @@ type Reason struct {
 	// When is load, or call for what only fails once it is called.
 	When string   `json:"when,omitempty"`
 	Ways []string `json:"ways,omitempty"` // what to do, the best first
+	// Elsewhere is where what is missing is: the lowest version of each package first.
+	Elsewhere []Elsewhere `json:"elsewhere,omitempty"`
+}
+
+// Elsewhere is a place that has what a target lacks.
+type Elsewhere struct {
+	Release string `json:"release,omitempty"` // of a target: "acme@4"
+	Archive string `json:"archive,omitempty"` // of the target's own archives: "debian-bookworm"
+	Package string `json:"package,omitempty"`
+	Version string `json:"version,omitempty"` // the package's
 }
 
 // Need is what a file takes from one library of a target.

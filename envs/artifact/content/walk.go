@@ -46,6 +46,12 @@ func Walk(ctx context.Context, name string, o Options, visit func(*Set, *File) e
 	return w.plainError(w.argument(ctx, name, f))
 }
 
+// Read is Walk for a package that comes as a stream.
+func Read(ctx context.Context, name string, format Format, r io.Reader, o Options, visit func(*Set, *File) error) error {
+	w := newWalk(o, visit)
+	return w.plainError(w.archive(ctx, &Set{Name: name, Format: format}, 1, r))
+}
+
 type walk struct {
 	Options
 	at    string // Options.At may be ""
