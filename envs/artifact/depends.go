@@ -115,8 +115,11 @@ func parseRelation(format content.Format, s string) relation {
 		form = rpmRelation
 	}
 	m := form.FindStringSubmatch(s)
-	if m == nil {
+	switch {
+	case m == nil:
 		return relation{name: strings.TrimSpace(s)}
+	case m[2] == "" && format == content.Deb && strings.Contains(s, "("):
+		return relation{name: m[1], op: "?"} // which nothing satisfies
 	}
 	return relation{m[1], m[2], m[3]}
 }

@@ -221,7 +221,8 @@ func (c *check) unchanged(o *object.Object, f *File) bool {
 		return line != "" && there.Script != nil && there.Script() == line
 	}
 	theirs, err := there.Object()
-	return err == nil && (theirs == o || bytes.Equal(theirs.AppendRecord(nil), o.AppendRecord(nil)))
+	return err == nil && (theirs == o || theirs.Soname == o.Soname && len(theirs.Imports) == len(o.Imports) &&
+		len(theirs.Exports) == len(o.Exports) && bytes.Equal(theirs.AppendRecord(nil), o.AppendRecord(nil)))
 }
 
 // imports tells whether an object takes a symbol from others.

@@ -1,7 +1,6 @@
 package artifact
 
 import (
-	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -113,19 +112,12 @@ func (c *check) perlModule() bool {
 	return false
 }
 
-// ownInterpreter tells whether the artifact brings an interpreter of its own for a module:
-// a program of that name in its folder or above. The module is judged in it.
+// ownInterpreter tells whether the artifact brings an interpreter of its own for a module,
+// which is judged in that then.
 func (c *check) ownInterpreter(language string) bool {
-	if c.over == nil {
-		return false
+	if c.over != nil {
+		c.into = append(c.into, c.over.programs[language]...)
 	}
-	for name, f := range c.over.files {
-		base := strings.TrimRight(path.Base(name), "0123456789.")
-		if base == language && f.Object != nil && objectKind(f.Object) == Program {
-			c.into = append(c.into, name)
-		}
-	}
-	slices.Sort(c.into)
 	return len(c.into) > 0
 }
 

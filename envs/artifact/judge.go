@@ -222,6 +222,10 @@ func (v *view) checkObject(f *File) *check {
 		c.answer.Into, c.answer.Now = c.into[0], c.now
 	}
 	c.problems(res)
+	if c.over != nil && res.Loader != nil && c.over.files[res.Loader.Path] != nil {
+		c.unproven(string(loader.NoLoader), "the artifact brings a loader for %s in place of %s's: what that finds isn't known",
+			c.name, c.Name)
+	}
 	own := c.ownObjects(res)
 	c.checkKernel(own, res.Loader)
 	c.checkCPU(own, res.Loader)

@@ -115,7 +115,7 @@ func (c *check) moduleOf(rule *moduleRule, version string) bool {
 			return true // the program itself, or a library that stands for it
 		}
 		f, there := c.sys.Find(into)
-		if !there {
+		if !there || f.Dir {
 			continue
 		}
 		o, err := f.Object()

@@ -20,13 +20,19 @@ type overlay struct {
 	base  loader.System
 	files map[string]*File // by path, without links in its folders
 	dirs  map[string]bool  // that files lie in
+	// libraries are by file name and by soname, the first in the order of the set.
+	libraries map[string]*File
+	// programs are paths of interpreters that the artifact brings, by language.
+	programs map[string][]string
 
-	folders sync.Map // what resolve found: path to path
+	laid    bool     // all files are in their places
+	folders sync.Map // what resolve found then: path to path
 }
 
 // lay puts files over a system.
 func lay(base loader.System, files []File) *overlay {
-	o := &overlay{base: base, files: map[string]*File{}, dirs: map[string]bool{}}
+	o := &overlay{base: base, files: map[string]*File{}, dirs: map[string]bool{}, libraries: map[string]*File{},
+		programs: map[string][]string{}}
 	// Links first: they decide where the others lie.
 	for _, links := range []bool{true, false} {
 		for i := range files {
@@ -36,8 +42,8 @@ func lay(base loader.System, files []File) *overlay {
 			}
 			o.put(f)
 		}
-		o.folders.Clear()
 	}
+	o.laid = true
 	return o
 }
 
@@ -59,6 +65,22 @@ func (o *overlay) put(f *File) {
 	}
 	o.files[name] = f
 	o.addDir(path.Dir(name))
+	if f.Object != nil {
+		o.register(name, f)
+	}
+}
+
+func (o *overlay) register(name string, f *File) {
+	base := path.Base(name)
+	for _, lib := range []string{base, f.Object.Soname} {
+		if _, known := o.libraries[lib]; !known && lib != "" {
+			o.libraries[lib] = f
+		}
+	}
+	if objectKind(f.Object) == Program {
+		language := strings.TrimRight(base, "0123456789.")
+		o.programs[language] = append(o.programs[language], name)
+	}
 }
 
 func (o *overlay) addDir(name string) {
@@ -68,9 +90,10 @@ func (o *overlay) addDir(name string) {
 	}
 }
 
-// resolve follows the links of a folder's path, the artifact's and the target's.
+// resolve follows the links of a folder's path, the artifact's and the target's, as the
+// kernel does: what comes after .. counts from where a link led to.
 func (o *overlay) resolve(dir string, links int) (string, bool) {
-	if dir == "/" || dir == "." {
+	if dir == "/" || dir == "." || dir == "" {
 		return "/", true
 	}
 	if links > maxLinks {
@@ -84,16 +107,25 @@ func (o *overlay) resolve(dir string, links int) (string, bool) {
 	if !ok {
 		name = ""
 	}
-	o.folders.Store(dir, name)
+	if o.laid {
+		o.folders.Store(dir, name)
+	}
 	return name, ok
 }
 
 func (o *overlay) step(dir string, links int) (string, bool) {
-	parent, ok := o.resolve(path.Dir(dir), links)
+	above, last := split(dir)
+	parent, ok := o.resolve(above, links)
 	if !ok {
 		return "", false
 	}
-	name := path.Join(parent, path.Base(dir))
+	switch last {
+	case "", ".":
+		return parent, true
+	case "..":
+		return path.Dir(parent), true
+	}
+	name := path.Join(parent, last)
 	if f, ok := o.base.Find(name); ok && f.Dir {
 		return f.Path, true
 	}
@@ -103,25 +135,42 @@ func (o *overlay) step(dir string, links int) (string, bool) {
 		}
 		return o.resolve(join(parent, f.Link), links+1)
 	}
-	return name, o.dirs[name]
+	return name, o.dirs[name] || !o.laid // what isn't there yet may come
+}
+
+// split parts a path before its last element, and cleans nothing.
+func split(name string) (dir, last string) {
+	i := strings.LastIndexByte(name, '/')
+	if i <= 0 {
+		return "/", name[i+1:]
+	}
+	return name[:i], name[i+1:]
 }
 
 // join is where a link in a folder leads to.
 func join(dir, link string) string {
 	if path.IsAbs(link) {
-		return path.Clean(link)
+		return link
 	}
-	return path.Join(dir, link)
+	return dir + "/" + link
 }
 
 // at finds the artifact's own file at a path; ok is false where the path leads to none.
 func (o *overlay) at(name string) (f *File, canonical string, ok bool) {
 	for range maxLinks {
-		dir, there := o.resolve(path.Dir(path.Clean(name)), 0)
+		above, last := split(name)
+		if last == "" || last == "." || last == ".." {
+			dir, there := o.resolve(name, 0)
+			if !there {
+				dir = ""
+			}
+			return nil, dir, false
+		}
+		dir, there := o.resolve(above, 0)
 		if !there {
 			return nil, "", false
 		}
-		name = path.Join(dir, path.Base(name))
+		name = path.Join(dir, last)
 		f := o.files[name]
 		if f == nil {
 			return nil, name, false

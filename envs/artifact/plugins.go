@@ -133,8 +133,12 @@ func (c *check) plugin(rule *pluginRule, lib *loader.Mapped) {
 		real = lib.Name
 	}
 	where := strings.NewReplacer("{lib}", path.Dir(real), "{app}", path.Dir(c.file.Path))
+	folders := rule.folders
+	if strings.HasPrefix(rule.library, "libQt") {
+		folders = append(c.qtConf(), folders...)
+	}
 	bad, lesser := "", ""
-	for _, folder := range rule.folders {
+	for _, folder := range folders {
 		folder = path.Clean(where.Replace(folder))
 		for _, name := range rule.files {
 			problem, there := c.loadsPlugin(path.Join(folder, name))
@@ -169,6 +173,30 @@ func (c *check) plugin(rule *pluginRule, lib *loader.Mapped) {
 	r.way("add the plugin to the artifact")
 }
 
+// qtConf is where qt.conf beside a program says that plugins are.
+func (c *check) qtConf() []string {
+	if c.over == nil {
+		return nil
+	}
+	dir := path.Dir(c.file.Path)
+	f, _, ok := c.over.at(path.Join(dir, "qt.conf"))
+	if !ok {
+		return nil
+	}
+	prefix, plugins := ".", "plugins"
+	for line := range strings.Lines(string(f.Head)) {
+		key, value, _ := strings.Cut(line, "=")
+		value = strings.Trim(strings.TrimSpace(value), `"`)
+		switch strings.TrimSpace(key) {
+		case "Prefix":
+			prefix = value
+		case "Plugins":
+			plugins = value
+		}
+	}
+	return []string{path.Join(join(join(dir, prefix), plugins), "platforms")}
+}
+
 // loadsPlugin tells whether a plugin is there, and what is in its way.
 func (c *check) loadsPlugin(name string) (problem string, there bool) {
 	f, ok := c.sys.Find(name)
@@ -178,12 +206,11 @@ func (c *check) loadsPlugin(name string) (problem string, there bool) {
 	if f.Object == nil {
 		return "", true
 	}
-	o, err := f.Object()
-	if err != nil {
+	if _, err := f.Object(); err != nil {
 		if !strings.HasSuffix(name, ".so") {
 			return "", true // a text file that a rule names
 		}
 		return err.Error(), true
 	}
-	return c.reach(o, &File{Name: name, Path: name}, name), true
+	return c.reach(c.file.Object, c.file, name), true
 }

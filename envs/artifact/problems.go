@@ -170,11 +170,8 @@ func (c *check) shipped(lib string) *File {
 	if c.over == nil {
 		return nil
 	}
-	for i := range c.set.Files {
-		f := &c.set.Files[i]
-		if f.Object != nil && (path.Base(f.Path) == lib || f.Object.Soname == lib) && f != c.file {
-			return f
-		}
+	if f := c.over.libraries[lib]; f != c.file {
+		return f
 	}
 	return nil
 }
@@ -208,6 +205,9 @@ func (c *check) badLibrary(p loader.Problem) {
 }
 
 func (c *check) missingVersion(p loader.Problem) {
+	if p.Harmless && c.own(p.By) == nil {
+		return // the target's own libraries warn its own programs, too
+	}
 	if p.Harmless {
 		c.reasonOf(c.remark(string(p.Kind), "%s asks for %s of %s, which %s lacks; the loader only warns",
 			c.by(p.By), p.Version, p.Library, c.Name), p)

@@ -1,0 +1,192 @@
+package artifact
+
+import (
+	"debug/elf"
+	"testing"
+
+	"github.com/stead-env/stead/envs/artifact/object"
+	"github.com/stead-env/stead/envs/artifact/system"
+)
+
+func requires(file string, versions ...string) object.Requirement {
+	r := object.Requirement{File: file}
+	for _, v := range versions {
+		r.Versions = append(r.Versions, object.Required{Name: v})
+	}
+	return r
+}
+
+func TestProgramStarts(t *testing.T) {
+	a := alone(t, acme(), "/opt/app/app", programFile(func(o *object.Object) {
+		o.Versioned = true
+		o.Needed = []string{"libz.so.1", "libc.so.6"}
+		o.Requirements = []object.Requirement{requires("libc.so.6", "GLIBC_2.2.5")}
+		o.Imports = []object.Import{{Name: "printf", Version: "GLIBC_2.2.5", File: "libc.so.6"}, {Name: "inflate", Lazy: true}}
+	}))
+	expect(t, a, Starts)
+	if len(a.Needs) != 2 || a.Needs[0].Library != "libc.so.6" || a.Needs[0].Versions[0] != "GLIBC_2.2.5" ||
+		a.Needs[0].Package != "libc6 2.31-13+deb11u11" || a.Needs[1].Symbols[0] != "inflate" {
+		t.Errorf("it needs %+v", a.Needs)
+	}
+}
+
+func TestMissingVersionSaysWhatForAndWhatIsThere(t *testing.T) {
+	a := alone(t, acme(), "/opt/app/app", programFile(func(o *object.Object) {
+		o.Versioned = true
+		o.Requirements = []object.Requirement{requires("libc.so.6", "GLIBC_2.34")}
+		o.Imports = []object.Import{{Name: "pthread_create", Version: "GLIBC_2.34", File: "libc.so.6"}}
+	}))
+	expect(t, a, Fails, "GLIBC_2.34", "for pthread_create", "goes up to GLIBC_2.30", "libc6 2.31-13+deb11u11", "build in acme@3")
+	if r := a.Reasons[0]; r.Version != "GLIBC_2.34" || r.Found != "/lib64/libc.so.6" || r.When != "load" {
+		t.Errorf("the reason is %+v", r)
+	}
+}
+
+func TestMissingLibrary(t *testing.T) {
+	a := alone(t, acme(), "/opt/app/app", programFile(func(o *object.Object) { o.Needed = append(o.Needed, "libssl.so.3") }))
+	expect(t, a, Fails, "acme@3 has no libssl.so.3", "it has libssl.so.1.1 (libssl1.1 1.1.1w-0+deb11u1)")
+	a = alone(t, acme(), "/opt/app/app", programFile(func(o *object.Object) { o.Needed = append(o.Needed, "libvendor.so.2") }))
+	expect(t, a, Fails, "which acme@3 has at /opt/vendor/libvendor.so.2, where app doesn't look")
+	a = alone(t, acme(), "/opt/app/libapp.so", libraryFile("libapp.so", func(o *object.Object) { o.Needed = []string{"libvendor.so.2"} }))
+	expect(t, a, Unproven, "whoever loads it must have loaded that before")
+}
+
+func TestMissingSymbol(t *testing.T) {
+	lazy := programFile(func(o *object.Object) { o.Imports = []object.Import{{Name: "nowhere", Lazy: true}} })
+	a := alone(t, acme(), "/opt/app/app", lazy)
+	expect(t, a, Fails, "nowhere", "ends when it calls that")
+	if a.Reasons[0].When != "call" {
+		t.Errorf("it fails at %s", a.Reasons[0].When)
+	}
+	a = alone(t, acme(), "/opt/app/libapp.so", libraryFile("libapp.so", func(o *object.Object) {
+		o.Needed = []string{"libc.so.6"}
+		o.Imports = []object.Import{{Name: "from_host_a"}, {Name: "from_host_b"}}
+	}))
+	expect(t, a, Unproven, "from_host_a and from_host_b from whoever loads it")
+	if len(a.Reasons[0].Symbols) != 2 {
+		t.Errorf("it tells of %v", a.Reasons[0].Symbols)
+	}
+}
+
+func TestOtherMachine(t *testing.T) {
+	a := alone(t, acme(), "/opt/app/app", programFile(func(o *object.Object) {
+		o.Machine, o.Interp = elf.EM_AARCH64, "/lib/ld-linux-aarch64.so.1"
+	}))
+	expect(t, a, Fails, "arm64", "amd64")
+	a = alone(t, acme(), "/opt/app/app", elfFile(func(o *object.Object) {
+		o.Type, o.Dynamic, o.Machine = elf.ET_EXEC, false, elf.EM_AARCH64
+	}))
+	expect(t, a, Fails, "arm64")
+	a = alone(t, acme(), "/opt/app/app", elfFile(func(o *object.Object) { o.Type, o.Dynamic = elf.ET_EXEC, false }))
+	expect(t, a, Starts)
+	a = alone(t, acme(), "/opt/app/app", programFile(func(o *object.Object) { o.Interp = "/lib/ld-musl-x86_64.so.1" }))
+	expect(t, a, Fails, "has no /lib/ld-musl-x86_64.so.1", "link it statically")
+}
+
+func TestMalformedNeverStarts(t *testing.T) {
+	for _, reason := range []object.Reason{object.TooShort, object.NotELF, object.ByteOrder, object.NotLoadable, object.Damaged} {
+		f := File{Name: "app", Path: "/opt/app/app", Err: &object.Error{Reason: reason}, Executable: true, Head: []byte("\x7fELF")}
+		if a := judged(t, acme(), &Set{Files: []File{f}}); a.Verdict == Starts {
+			t.Errorf("%s: it starts", reason)
+		}
+	}
+}
+
+func TestKernelAndProcessor(t *testing.T) {
+	for name, c := range map[string]struct {
+		kernel, cpu string
+		change      func(o *object.Object)
+		want        Verdict
+		words       string
+	}{
+		"its kernel does":           {"5.10.0-28-amd64", "", func(o *object.Object) { o.Kernel = [3]uint32{5, 10, 0} }, Starts, ""},
+		"a newer kernel":            {"5.10.0-28-amd64", "", func(o *object.Object) { o.Kernel = [3]uint32{5, 11, 0} }, Fails, "asks for Linux 5.11"},
+		"no known kernel":           {"", "", func(o *object.Object) { o.Kernel = [3]uint32{3, 17, 0} }, Unproven, "kernel isn't known"},
+		"libc's own floor":          {"", "", func(o *object.Object) { o.Kernel = [3]uint32{3, 2, 0} }, Starts, ""},
+		"Go on an old kernel":       {"2.6.32-754.el6", "", static(func(o *object.Object) { o.Go = "go1.24.1" }), Fails, "Linux 3.2 (Go 1.24.1)"},
+		"an older Go":               {"2.6.32-754.el6", "", static(func(o *object.Object) { o.Go = "go1.21.3" }), Starts, ""},
+		"Rust on an old kernel":     {"2.6.32-754.el6", "", static(func(o *object.Object) { o.Compiler = "rustc version 1.75.0" }), Fails, "Rust 1.75.0"},
+		"a higher GOAMD64":          {"5.10", "x86-64-v2", func(o *object.Object) { o.Go, o.GoLevel = "go1.24.1", "v3" }, Fails, "GOAMD64=v3"},
+		"a GOAMD64 that is there":   {"5.10", "x86-64-v3", func(o *object.Object) { o.Go, o.GoLevel = "go1.24.1", "v3" }, Starts, ""},
+		"a note, and no known CPU":  {"5.10", "", func(o *object.Object) { o.ISA = 1 | 4 }, Unproven, "x86-64-v3"},
+		"a note for everybody":      {"5.10", "", func(o *object.Object) { o.ISA = 1 }, Starts, ""},
+		"a note that it can't meet": {"5.10", "x86-64-v2", func(o *object.Object) { o.ISA = 8 }, Fails, "x86-64-v4"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			target := acme()
+			target.Host.Kernel, target.Host.CPU = c.kernel, c.cpu
+			expect(t, alone(t, target, "/opt/app/app", programFile(c.change)), c.want, c.words)
+		})
+	}
+}
+
+// static makes a program of one that needs no loader.
+func static(change func(o *object.Object)) func(o *object.Object) {
+	return func(o *object.Object) {
+		o.Type, o.Dynamic, o.Interp, o.Needed = elf.ET_EXEC, false, "", nil
+		change(o)
+	}
+}
+
+func TestLibrariesTravel(t *testing.T) {
+	app := programFile(func(o *object.Object) {
+		o.Needed, o.RunPath = []string{"libown.so.1", "libc.so.6"}, []string{"$ORIGIN/../lib"}
+	})
+	lib := libraryFile("libown.so.1", nil)
+	set := &Set{Files: []File{
+		{Name: "dist: bin/app", Path: "/opt/app/bin/app", Object: app},
+		{Name: "dist: lib/libown.so.1.2", Path: "/opt/app/lib/libown.so.1.2", Object: lib},
+		{Name: "dist: lib/libown.so.1", Path: "/opt/app/lib/libown.so.1", Link: "libown.so.1.2"},
+	}}
+	a := judged(t, acme(), set)
+	expect(t, a, Starts)
+	if len(a.Travels) != 1 || a.Travels[0] != "dist: lib/libown.so.1.2" {
+		t.Errorf("it travels with %v", a.Travels)
+	}
+	lost := *app
+	lost.RunPath = nil
+	set.Files[0].Object = &lost
+	expect(t, judged(t, acme(), set), Fails, "nothing leads it to /opt/app/lib/libown.so.1", "-Wl,-rpath,'$ORIGIN/../lib'")
+	set.Alone = true
+	set.Files[0].Object = app
+	expect(t, judged(t, acme(), set), Fails, "acme@3 has no libown.so.1")
+}
+
+func TestShadowedLibraryIsTheArtifactsFault(t *testing.T) {
+	target := acme()
+	target.System.(made).add("/usr/lib64/libuser.so.1", "libuser1", libraryFile("libuser.so.1", func(o *object.Object) {
+		o.Needed, o.Imports = []string{"libz.so.1"}, []object.Import{{Name: "inflate", Lazy: true}}
+	}))
+	set := &Set{Files: []File{
+		{Name: "app", Path: "/opt/app", Object: programFile(func(o *object.Object) {
+			o.Needed, o.RunPath = []string{"libz.so.1", "libuser.so.1", "libc.so.6"}, []string{"$ORIGIN"}
+		})},
+		{Name: "libz.so.1", Path: "/opt/libz.so.1", Object: libraryFile("libz.so.1", nil)},
+	}}
+	expect(t, judged(t, target, set), Fails, "libuser.so.1 (libuser1) of acme@3 needs inflate")
+}
+
+func TestInstalledFilesAreTakenAsTheyAre(t *testing.T) {
+	target := acme()
+	plugin := libraryFile("plugin.so", func(o *object.Object) { o.Needed = []string{"libgone.so.1"} })
+	target.System.(made).add("/usr/lib64/plugin.so", "coreutils", plugin)
+	expect(t, alone(t, target, "/usr/lib64/plugin.so", plugin), Unproven, "own file, as it is installed there")
+	other := libraryFile("plugin.so", func(o *object.Object) { o.Needed = []string{"libgone.so.1", "libz.so.1"} })
+	other.Imports = []object.Import{{Name: "inflate"}}
+	expect(t, alone(t, target, "/usr/lib64/plugin.so", other), Fails, "libgone.so.1")
+}
+
+func TestOwnLoaderIsUnproven(t *testing.T) {
+	set := &Set{Files: []File{
+		{Name: "app", Path: "/opt/app/app", Object: programFile(func(o *object.Object) { o.Interp = "/opt/app/ld.so" })},
+		{Name: "ld.so", Path: "/opt/app/ld.so", Object: libraryFile("ld.so", nil)},
+	}}
+	expect(t, judged(t, acme(), set), Unproven, "a loader of its own")
+}
+
+func TestUnknownPackagesAndInterpreters(t *testing.T) {
+	target := acme()
+	target.Facts = system.Facts{}
+	a := alone(t, target, "/usr/lib/python3/dist-packages/x.cpython-311-x86_64-linux-gnu.so", libraryFile("", nil))
+	expect(t, a, Unproven, "which interpreters acme@3 has isn't known")
+}
