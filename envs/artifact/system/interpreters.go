@@ -27,7 +27,7 @@ type language struct {
 var binFolders = []string{"/usr/bin", "/usr/local/bin", "/bin", "/opt/*/bin", "/opt/rh/*/root/usr/bin"}
 
 var languages = []language{
-	{name: "python", binary: regexp.MustCompile(`^python([23](?:\.\d{1,2})?)?$`),
+	{name: "python", binary: regexp.MustCompile(`^(?:platform-)?python([23](?:\.\d{1,2})?)?$`), folder: []string{"/usr/libexec"},
 		release: []string{"PREFIX/lib/python[23].*", "PREFIX/lib64/python[23].*"},
 		dirs: []string{"PREFIX/lib/pythonVERSION", "PREFIX/lib/pythonVERSION/lib-dynload",
 			"PREFIX/lib64/pythonVERSION", "PREFIX/lib64/pythonVERSION/lib-dynload",
@@ -194,7 +194,8 @@ func (t tree) glob(dir string, elements []string) (found []string) {
 
 var pythonTag = regexp.MustCompile(`\.(cpython-[A-Za-z0-9_-]{1,80})\.so$`)
 
-// pythonABI reads the tag of its extension modules off those that it comes with.
+// pythonABI reads the tag of its extension modules off those that it comes with: a minimal
+// one has none, and its tags stay unknown.
 func pythonABI(t tree, in *Interpreter, _ []Package) {
 	for _, dir := range in.Dirs {
 		if path.Base(dir) != "lib-dynload" {
@@ -206,7 +207,7 @@ func pythonABI(t tree, in *Interpreter, _ []Package) {
 			}
 		}
 	}
-	if strings.HasPrefix(in.Version, "3.") {
+	if len(in.ABI) > 0 && strings.HasPrefix(in.Version, "3.") {
 		in.ABI = append(in.ABI, "abi3")
 	}
 }

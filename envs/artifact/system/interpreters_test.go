@@ -23,7 +23,10 @@ func TestInterpreters(t *testing.T) {
 			want: []Interpreter{
 				{Language: "python", Path: "/usr/bin/python3.6", Version: "3.6", ABI: []string{"abi3", "cpython-36m-x86_64-linux-gnu"},
 					Dirs: []string{"/usr/lib64/python3.6", "/usr/lib64/python3.6/lib-dynload", "/usr/lib64/python3.6/site-packages"}},
-				{Language: "python", Path: "/usr/local/bin/python3.12", Version: "3.12", ABI: []string{"abi3"}, Dirs: []string{"/usr/local/lib/python3.12"}}}},
+				{Language: "python", Path: "/usr/local/bin/python3.12", Version: "3.12", Dirs: []string{"/usr/local/lib/python3.12"}}}},
+		"python for the system alone": {
+			files: "usr/libexec/platform-python->./platform-python3.6 usr/libexec/platform-python3.6 usr/lib64/python3.6/x=",
+			want:  []Interpreter{{Language: "python", Path: "/usr/libexec/platform-python3.6", Version: "3.6", Dirs: []string{"/usr/lib64/python3.6"}}}},
 		"perl": {
 			files:    "usr/bin/perl usr/bin/perl5.36.0 usr/bin/perl5.36-x86_64-linux-gnu usr/lib/x86_64-linux-gnu/perl/5.36.0/x= usr/lib/x86_64-linux-gnu/perl/5.36->5.36.0 usr/share/perl5/x=",
 			packages: []Package{{Name: "perl-base", Provides: []string{"libfile-path-perl (= 2.18)", "perlapi-5.36.0"}}},

@@ -85,6 +85,6 @@ type Interpreter struct {
 	Language string   // python, perl, ruby, node, java, php, lua
 	Path     string   // absolute, without links
 	Version  string   // "3.11"
-	ABI      []string // tags that its extension modules may have: "cpython-311-x86_64-linux-gnu", "abi3"
+	ABI      []string // tags of extension modules that it takes, "cpython-311-x86_64-linux-gnu"; none where nothing tells
 	Dirs     []string // where it looks for modules, absolute
 }
