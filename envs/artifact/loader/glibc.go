@@ -2,8 +2,10 @@ package loader
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
+	"github.com/stead-env/stead/envs/artifact/object"
 	"github.com/stead-env/stead/envs/artifact/system"
 )
 
@@ -32,25 +34,51 @@ func (k *link) preload(main *Mapped) {
 	}
 }
 
-// deps loads what the objects of the scope need, breadth first, from one of them on.
+// deps loads what the objects of the scope need, breadth first, from one of them on. A
+// filter comes before the object that names it.
 func (k *link) deps(from *Mapped) {
-	in := make(map[*Mapped]bool, 64)
-	at := 0
-	for i, m := range k.scope {
+	in, done := make(map[*Mapped]bool, 64), make(map[*Mapped]bool, 64)
+	for _, m := range k.scope {
 		in[m] = true
-		if m == from {
-			at = i
-		}
 	}
-	for ; at < len(k.scope); at++ {
+	for at := slices.Index(k.scope, from); at < len(k.scope); {
 		by := k.scope[at]
+		if done[by] {
+			at++
+			continue
+		}
+		done[by] = true
 		for _, name := range by.Object.Needed {
 			if m := k.need(by, name); m != nil && !in[m] {
 				in[m] = true
 				k.scope = append(k.scope, m)
 			}
 		}
+		before := at
+		for _, f := range by.Object.Filters {
+			if m := k.filter(by, f); m != nil && !in[m] {
+				in[m] = true
+				k.scope = slices.Insert(k.scope, before, m)
+				before++
+			}
+		}
 	}
+}
+
+// filter is the object that a DT_FILTER or DT_AUXILIARY gets, or nil. What is wrong with the
+// second is passed over in silence.
+func (k *link) filter(by *Mapped, f object.Filter) *Mapped {
+	if !f.Auxiliary {
+		return k.need(by, f.Name)
+	}
+	kept, missing := k.problems, k.missing
+	k.missing = map[string]bool{}
+	m := k.need(by, f.Name)
+	if !k.over {
+		k.problems = kept
+	}
+	k.missing = missing
+	return m
 }
 
 // need is the object that a DT_NEEDED gets, or nil.

@@ -90,6 +90,8 @@ func (m *machine) refuses(o *object.Object) string {
 		return "it is neither program nor library"
 	case !o.Dynamic:
 		return "it has no dynamic section"
+	case o.Unaligned && m.before(2, 35):
+		return "the alignment of a segment isn't a page's"
 	}
 	return ""
 }

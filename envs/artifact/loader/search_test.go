@@ -240,3 +240,19 @@ func TestPreload(t *testing.T) {
 		t.Error(list(r))
 	}
 }
+
+func TestFilters(t *testing.T) {
+	w := at(t, glibc)
+	calls := "long write(int,const void*,long); int a(void); int b(void); int main(){write(1,\"MAIN\",4); return a()+b();}"
+	w.lib("/usr/lib/liba.so", hasA+hasB)
+	w.program("/opt/p", calls, "@/usr/lib/liba.so")
+	for flag, without := range map[string]outcome{"-Wl,-f,": later, "-Wl,-F,": fails} {
+		w.lib("/usr/lib/liba.so", hasA, flag+"libf.so")
+		w.agree("/opt/p", without)
+		w.lib("/usr/lib/libg.so", hasB)
+		w.gcc("/usr/lib/libf.so", "int f;", "-shared", "-fPIC", "-Wl,-soname,libf.so", "-Wl,--no-as-needed", "@/usr/lib/libg.so")
+		w.agree("/opt/p", starts) // it has b by way of what the filter needs
+		w.remove("/usr/lib/libf.so")
+		w.remove("/usr/lib/libg.so")
+	}
+}

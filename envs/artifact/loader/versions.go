@@ -71,7 +71,7 @@ func defines(defs []object.Definition, version string) bool {
 // nothing; one that does wants the version that says so, of whoever needs the C library.
 func (k *link) relr(by *Mapped) {
 	o := by.Object
-	if !o.RELR || by.itself || by.isNamed("libc.so.6") { // they relocate themselves, or know
+	if !o.RELR || by.itself || o.Soname == "libc.so.6" { // they relocate themselves, or know
 		return
 	}
 	if k.loader.Family == system.Musl {

@@ -341,7 +341,7 @@ func (w *world) sameFiles(p string, r *loader.Result) {
 	for _, line := range strings.Split(out, "\n") {
 		f := strings.Fields(line)
 		switch {
-		case len(f) >= 3 && f[1] == "=>":
+		case len(f) >= 3 && f[1] == "=>" && f[2] != "not": // an auxiliary filter need not be there
 			theirs = append(theirs, f[2])
 		case len(f) == 2 && strings.HasPrefix(f[0], "/"):
 			theirs = append(theirs, f[0])
