@@ -68,6 +68,9 @@ func (r *builder) judge(ctx context.Context, dir string, list *Artifacts, found 
 	if err != nil {
 		return err
 	}
+	if err := checked.findWays(ctx, r.cfg, []*Judged{judged}, sets, nil); err != nil {
+		return err
+	}
 	list.Answers = checked.Answers
 	list.placed(dir)
 	if list.Trial != nil && !list.Trial.OK() {

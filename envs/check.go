@@ -17,8 +17,9 @@ import (
 // Judged is a system that is judged for.
 type Judged struct {
 	CheckedTarget
-	of     string // the target's name; "" for a host
-	here   bool   // it is the machine that this runs on
+	of     string  // the target's name; "" for a host
+	rel    Release // zero for a host
+	here   bool    // it is the machine that this runs on
 	target *artifact.Target
 	// named is the target once more, with its packages, which take time to find: it is asked
 	// where something doesn't start, or depends on packages. nil where target has them.
@@ -52,7 +53,7 @@ func JudgeRelease(ctx context.Context, cfg Config, rel Release, opts IndexOption
 	if err != nil && (ctx.Err() != nil || header.Version == 0) {
 		return nil, err
 	}
-	j := &Judged{of: rel.Target, CheckedTarget: CheckedTarget{Name: rel.String(), Release: rel.Number, Lock: identity}.with(header.Host)}
+	j := &Judged{of: rel.Target, rel: rel, CheckedTarget: CheckedTarget{Name: rel.String(), Release: rel.Number, Lock: identity}.with(header.Host)}
 	if err != nil {
 		j.unknown = err
 		return j, nil
@@ -72,23 +73,24 @@ func JudgeHost(ctx context.Context, cfg Config, host snapshot.Host, opts Snapsho
 		target: &artifact.Target{Name: opts.Address, System: index, Host: facts, Facts: index.Facts()}}, nil
 }
 
-// CheckOptions say where what is judged lies.
+// CheckOptions say where what is judged lies, and who is asked for what is missing.
 type CheckOptions struct {
-	At       string   // see ArtifactOptions
+	At string // see ArtifactOptions
+	// Archives is for asking the targets' own archives for what is missing; nil asks none.
+	Archives *ToolsOptions
 	Project  *Project // whose stead.toml tells of its artifacts; nil for none
-	Progress snapshot.Progress
 }
 
 // Check judges files, folders and archives for systems. On the machine that this runs on
-// files lie where they are.
-func Check(ctx context.Context, systems []*Judged, names []string, opts CheckOptions) (*Checked, error) {
+// files lie where they are. Where something is missing, the fleet is looked through for it.
+func Check(ctx context.Context, cfg Config, systems []*Judged, names []string, opts CheckOptions) (*Checked, error) {
 	read := map[bool][]*artifact.Set{}
 	for _, j := range systems {
 		here := j.here && opts.At == ""
 		if read[here] != nil {
 			continue
 		}
-		sets, err := ReadArtifacts(ctx, names, ArtifactOptions{At: opts.At, Here: here, Progress: opts.Progress})
+		sets, err := ReadArtifacts(ctx, names, ArtifactOptions{At: opts.At, Here: here, Progress: cfg.Progress})
 		if err != nil {
 			return nil, err
 		}
@@ -108,7 +110,24 @@ func Check(ctx context.Context, systems []*Judged, names []string, opts CheckOpt
 	if err == nil && len(c.Answers) == 0 {
 		err = fmt.Errorf("checking %s: there is no program, library or script", strings.Join(names, ", "))
 	}
+	if err == nil {
+		err = c.findWays(ctx, cfg, systems, read[false], opts.Archives)
+	}
 	return c, err
+}
+
+// findWays adds to what the fleet's releases lack where else it is.
+func (c *Checked) findWays(ctx context.Context, cfg Config, systems []*Judged, sets []*artifact.Set, archives *ToolsOptions) error {
+	var releases []Release
+	for _, j := range systems {
+		if j.rel.Number > 0 {
+			releases = append(releases, j.rel)
+		}
+	}
+	if len(releases) == 0 || cfg.Fleet == nil {
+		return nil
+	}
+	return FindWays(ctx, cfg, releases, sets, c.Answers, archives)
 }
 
 // judgeAll judges the sets that there are for each of some systems.

@@ -14,6 +14,7 @@ import (
 type checkFlags struct {
 	places                      []string // --for
 	all, locked, strict, asJSON bool
+	archives                    bool // --search-archive
 
 	at, format string
 }
@@ -62,6 +63,7 @@ func newCheck(g *globals) *cobra.Command {
 	flags.BoolVar(&f.locked, "locked", false, "fail where stead.lock doesn't match")
 	flags.StringVar(&f.at, "at", "", "the folder on the target that files and folders will lie in (default: one that no target has)")
 	flags.BoolVar(&f.strict, "strict", false, "what is unproven fails, too")
+	flags.BoolVar(&f.archives, "search-archive", false, "look for what is missing in the archives of targets, too: fetches packages")
 	flags.StringVar(&f.format, "format", "text", "what to print: text, json, github (annotations) or junit")
 	flags.BoolVar(&f.asJSON, "json", false, "answer as JSON")
 	if err := cmd.RegisterFlagCompletionFunc("for", g.completeTargets); err != nil {
@@ -88,7 +90,15 @@ func runCheck(ctx context.Context, g *globals, f checkFlags, args []string) (err
 		return err
 	}
 	defer func() { err = errors.Join(err, w.close()) }()
-	c, err := envs.Check(ctx, systems, args, envs.CheckOptions{At: f.at, Project: w.project, Progress: w.config.Progress})
+	opts := envs.CheckOptions{At: f.at, Project: w.project}
+	if f.archives {
+		if err := w.makeStore(); err != nil {
+			return err
+		}
+		tools := g.toolsOptions(w, "").ToolsOptions
+		opts.Archives = &tools
+	}
+	c, err := envs.Check(ctx, w.config, systems, args, opts)
 	w.meter.close()
 	if err != nil {
 		return err
