@@ -118,6 +118,7 @@ var (
 	fileLine    = regexp.MustCompile(`Version: 1  File: (.*?)  Cnt: \d+`)
 	needLine    = regexp.MustCompile(`Name: (.*?)  Flags: (.*?)  Version: \d+`)
 	bracketed   = regexp.MustCompile(`\[(.*)\]`)
+	jumpSlot    = regexp.MustCompile(`_JU?MP_SLOT?$`)
 )
 
 func understand(t *testing.T, out []byte) said {
@@ -139,7 +140,7 @@ func understand(t *testing.T, out []byte) said {
 			switch {
 			case strings.HasSuffix(m[2], "_COPY"):
 				marks[symbol] += "copy"
-			case !strings.HasSuffix(m[2], "_JUMP_SLO") && !strings.HasSuffix(m[2], "_JUMP_SLOT"):
+			case !jumpSlot.MatchString(m[2]):
 				marks[symbol] += "now"
 			default:
 				marks[symbol] += "lazy"
