@@ -101,7 +101,11 @@ func checkTable(out io.Writer, c *envs.Checked) error {
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	if len(files) < len(targets) {
-		fmt.Fprintf(w, "TARGET\t%s\n", clean(strings.Join(files, "\t")))
+		fmt.Fprint(w, "TARGET")
+		for _, f := range files {
+			fmt.Fprintf(w, "\t%s", clean(f))
+		}
+		fmt.Fprintln(w)
 		for _, t := range targets {
 			fmt.Fprint(w, t)
 			for _, f := range files {

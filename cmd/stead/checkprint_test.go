@@ -70,8 +70,9 @@ unproven on globex@1: a
 
 3 files on 2 targets: 2 start, 2 fail, 1 is unproven
 `},
-		{checkedOf(answer("acme@3", "a", artifact.Starts), answer("globex@1", "a", artifact.Starts)), false,
-			"TARGET    a\nacme@3    starts\nglobex@1  starts\n1 file on 2 targets: 2 start\n"},
+		{checkedOf(answer("a@3", "a", artifact.Starts), answer("a@3", "b", artifact.Starts), answer("globex@1", "a", artifact.Starts),
+			answer("globex@1", "b", artifact.Starts), answer("c@1", "a", artifact.Starts)), false,
+			"TARGET    a       b\na@3       starts  starts\nglobex@1  starts  starts\nc@1       starts  -\n2 files on 3 targets: 5 start\n"},
 	} {
 		var out bytes.Buffer
 		if err := printChecked(&out, test.c, test.strict); err != nil || out.String() != test.want {
