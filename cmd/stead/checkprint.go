@@ -18,7 +18,7 @@ const (
 	checkRows    = 24 // of the table, where some of the files start everywhere
 	checkGroups  = 16 // of files that have the same reasons
 	checkReasons = 8  // of one group
-	checkWays    = 5  // of one group
+	checkWays    = 5  // of one reason
 	checkNames   = 4  // of a group's files
 )
 
@@ -217,22 +217,31 @@ func (g *sameReasons) print(b *strings.Builder, target string, alone bool) {
 	if len(g.travels) > 0 && alone {
 		fmt.Fprintf(b, "  with %s, which it brings along\n", clean(names(g.travels)))
 	}
-	var ways []string
 	reasons := slices.DeleteFunc(slices.Clone(g.reasons), func(r artifact.Reason) bool { return r.Verdict == artifact.Starts && !alone })
+	times := map[string]int{}
+	for _, r := range reasons {
+		for _, way := range r.Ways {
+			times[way]++
+		}
+	}
+	var shared []string // ways out of several reasons, which are told once
 	for i, r := range reasons {
 		if i == checkReasons {
 			fmt.Fprintf(b, "  … and %d more reasons: --json has them all\n", len(reasons)-i)
 			break
 		}
 		fmt.Fprintf(b, "  %s\n", clean(r.Text))
-		for _, way := range r.Ways {
-			if !slices.Contains(ways, way) {
-				ways = append(ways, way)
+		for k, way := range r.Ways {
+			switch {
+			case times[way] == 1 && k < checkWays:
+				fmt.Fprintf(b, "    → %s\n", clean(way))
+			case times[way] > 1 && !slices.Contains(shared, way):
+				shared = append(shared, way)
 			}
 		}
 	}
-	for _, way := range ways[:min(len(ways), checkWays)] { // of all reasons: often they are the same
-		fmt.Fprintf(b, "    → %s\n", clean(way))
+	for _, way := range shared {
+		fmt.Fprintf(b, "  → %s\n", clean(way))
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -181,15 +182,33 @@ func followsSchema(t *testing.T, text []byte) (c envs.Checked) {
 	return c
 }
 
+// fill gives every field of an answer a value.
+func fill(v reflect.Value) {
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString("x")
+	case reflect.Int:
+		v.SetInt(1)
+	case reflect.Bool:
+		v.SetBool(true)
+	case reflect.Slice:
+		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
+		fill(v.Index(0))
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i))
+		}
+	}
+}
+
 // Whatever can be in an answer is in the schema, by its name.
 func TestCheckSchema(t *testing.T) {
-	full := answer("acme@3", "app", artifact.Fails, artifact.Reason{Verdict: artifact.Fails, Kind: "missing-symbol", Text: "no", By: "app",
-		Library: "libx.so.1", Symbol: "f", Version: "X_1", Found: "/lib/libx.so.1", Package: "libx1 1", When: "call", Ways: []string{"more"}})
-	full.Travels, full.Needs = []string{"l"}, []artifact.Need{{Library: "l", Path: "/l", Package: "p", Versions: []string{"v"}, Symbols: []string{"s"}}}
-	c := checkedOf(full)
-	c.Targets[0] = envs.CheckedTarget{Name: "acme@3", Release: 3, Lock: "sha256:" + "0000000000000000000000000000000000000000000000000000000000000000",
-		System: "debian 11", Architecture: "amd64", Libc: "glibc 2.31", Kernel: "5.10", CPU: "x86-64-v3"}
-	for _, c := range []*envs.Checked{c, checkedOf(answer("/", "a", artifact.Starts))} {
+	var full envs.Checked
+	fill(reflect.ValueOf(&full).Elem())
+	full.Version, full.Verdict, full.Targets[0].Lock = envs.CheckedVersion, artifact.Fails, "sha256:0000000000000000000000000000000000000000000000000000000000000000"
+	full.Answers[0].Reasons[0].Elsewhere[0].Archive = ""
+	full.Answers[0].Verdict, full.Answers[0].Reasons[0].Verdict, full.Answers[0].Reasons[0].When = artifact.Fails, artifact.Fails, "call"
+	for _, c := range []*envs.Checked{&full, checkedOf(answer("/", "a", artifact.Starts))} {
 		text, err := json.Marshal(c)
 		if err != nil {
 			t.Fatal(err)
