@@ -10,13 +10,15 @@ import (
 	"github.com/stead-env/stead/envs/artifact/object"
 )
 
-// openers are the functions that load a library by a name that no header has.
-var openers = []string{
-	"dlopen", "dlmopen",
-	"g_module_open", "g_module_open_full",
-	"lt_dlopen", "lt_dlopenadvise", "lt_dlopenext",
-	"apr_dso_load", "PR_LoadLibrary", "SDL_LoadObject",
-	"_ZN8QLibrary4loadEv", "_ZN13QPluginLoader4loadEv", "_ZN13QPluginLoader8instanceEv",
+// openers are the functions that load a library by a name that no header has, and how
+// people know them.
+var openers = [][2]string{
+	{"dlopen", "dlopen"}, {"dlmopen", "dlmopen"},
+	{"g_module_open", "g_module_open"}, {"g_module_open_full", "g_module_open_full"},
+	{"lt_dlopen", "lt_dlopen"}, {"lt_dlopenadvise", "lt_dlopenadvise"}, {"lt_dlopenext", "lt_dlopenext"},
+	{"apr_dso_load", "apr_dso_load"}, {"PR_LoadLibrary", "PR_LoadLibrary"}, {"SDL_LoadObject", "SDL_LoadObject"},
+	{"uv_dlopen", "uv_dlopen"}, {"_ZN8QLibrary4loadEv", "QLibrary::load"},
+	{"_ZN13QPluginLoader4loadEv", "QPluginLoader::load"}, {"_ZN13QPluginLoader8instanceEv", "QPluginLoader::instance"},
 }
 
 // known explains why objects that have a mark call dlopen, and that they start without.
@@ -85,6 +87,41 @@ var onDemand = []known{
 	{path: "/libicuuc.so", why: "ICU loads what its callers name"},
 	{exports: "xmlModuleOpen", why: "libxml2 loads what its callers name"},
 	{exports: "heif_load_plugin", why: "libheif loads codecs of its folder"},
+	{path: "/libQt5", why: "Qt loads plugins of its folder, and OpenSSL or GL where they are there"},
+	{path: "/libQt6", why: "Qt loads plugins of its folder, and OpenSSL or GL where they are there"},
+	{exports: "g_io_modules_load_all_in_directory", why: "GIO loads the modules of its folder"},
+	{exports: "gst_gl_context_new", why: "GStreamer loads GL where it is used"},
+	{exports: "soup_session_new", why: "libsoup loads GSSAPI's library where a server asks for it"},
+	{exports: "epoxy_glx_version", why: "libepoxy loads GL and EGL when they are used"},
+	{exports: "glewInit", why: "GLEW loads GL when it is used"},
+	{exports: "vkGetInstanceProcAddr", why: "Vulkan loads a vendor's driver"},
+	{exports: "clGetPlatformIDs", why: "OpenCL loads a vendor's driver"},
+	{exports: "vdp_device_create_x11", why: "VDPAU loads a vendor's driver"},
+	{exports: "vaInitialize", why: "VA-API loads a vendor's driver"},
+	{exports: "vaGetDisplayDRM", why: "VA-API loads a vendor's driver"},
+	{exports: "v4l2_open", why: "libv4l2 loads plugins of its folder"},
+	{exports: "DVDOpen", why: "libdvdread loads libdvdcss where that is there"},
+	{exports: "bd_open", why: "libbluray loads libaacs and Java where they are there"},
+	{exports: "caca_create_display", why: "libcaca loads plugins of its folder"},
+	{exports: "jack_client_open", why: "JACK loads drivers of its folder"},
+	{exports: "lilv_world_new", why: "lilv loads LV2 plugins that a host asks for"},
+	{exports: "libvlc_new", why: "VLC loads plugins of its folder"},
+	{exports: "vlc_object_delete", why: "VLC loads plugins of its folder"},
+	{exports: "MagickCoreGenesis", why: "ImageMagick loads coders of its folder"},
+	{exports: "new_aspell_speller", why: "aspell loads filters that its configuration names"},
+	{exports: "enchant_broker_init", why: "enchant loads spell checkers of its folder"},
+	{exports: "ldb_init", why: "ldb loads modules of its folder"},
+	{exports: "px_proxy_factory_new", why: "libproxy loads modules of its folder"},
+	{exports: "selinux_check_access", why: "libselinux loads its library for regular expressions"},
+	{exports: "mnt_new_context", why: "libmount loads libcryptsetup for volumes that need it"},
+	{exports: "SCardEstablishContext", why: "PC/SC loads the library that a variable names"},
+	{exports: "uv_dlopen", why: "libuv loads what its callers name"},
+	{exports: "dwfl_begin", why: "elfutils load debuginfod's client where that is there"},
+	{exports: "initscr", why: "ncurses loads the mouse's library on a console"},
+	{exports: "SLang_init_slang", why: "S-Lang loads modules when a script imports them"},
+	{exports: "apu_dso_load", why: "APR loads drivers of its folder"},
+	{exports: "apr_dbd_init", why: "APR loads drivers of its folder"},
+	{exports: "x264_encoder_headers", why: "x264 loads OpenCL where that is there"},
 	{exports: "sudo_dso_load_v1", why: "sudo loads the plugins that its configuration names"},
 }
 
@@ -97,26 +134,26 @@ func (c *check) checkDlopen(res *loader.Result) {
 			continue
 		}
 		c.noted(m.Object, f)
-		opener := opens(m.Object)
+		symbol, opener := opens(m.Object)
 		if opener == "" || len(m.Object.Dlopen) > 0 {
 			continue
 		}
-		c.opened(m.Object, f, opener)
+		c.opened(m.Object, f, symbol, opener)
 	}
 }
 
 // opens is the function by which an object loads libraries by name; "" for none.
-func opens(o *object.Object) string {
-	for _, name := range openers {
-		if imports(o, name) && !exports(o, name) {
-			return name
+func opens(o *object.Object) (symbol, name string) {
+	for _, opener := range openers {
+		if imports(o, opener[0]) && !exports(o, opener[0]) {
+			return opener[0], opener[1]
 		}
 	}
-	return ""
+	return "", ""
 }
 
 // opened judges an object that calls dlopen.
-func (c *check) opened(o *object.Object, f *File, opener string) {
+func (c *check) opened(o *object.Object, f *File, symbol, opener string) {
 	if c.set.Declared != nil {
 		c.loads(o, f, c.set.Declared, "stead.toml says that %s loads %s")
 		return
@@ -134,7 +171,7 @@ func (c *check) opened(o *object.Object, f *File, opener string) {
 		return
 	}
 	r := c.unproven("dlopen", "%s calls %s: what it loads by name isn't in its headers", path.Base(f.Path), opener)
-	r.By, r.Symbol, r.When = f.Name, opener, atCall
+	r.By, r.Symbol, r.When = f.Name, symbol, atCall
 	r.way(`say what it loads in stead.toml: [build] dlopen = ["libexample.so.1"], or [] for nothing`)
 	r.way("let it be seen: trial = [...] in stead.toml's [build]")
 }

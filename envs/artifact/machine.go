@@ -237,6 +237,10 @@ func (c *check) checkCPU(own []*object.Object, l *system.Loader) {
 		if want == 0 || have >= want {
 			continue
 		}
+		if strings.Contains(c.file.Path, "/glibc-hwcaps/") {
+			c.remark("cpu", "%s is for processors of %s: others load the one beside its folder", c.name, cpuLevels[want].name)
+			continue
+		}
 		name := c.name
 		if o != c.file.Object && o.Soname != "" {
 			name = o.Soname

@@ -22,6 +22,7 @@ const (
 // problems turns what a start runs into into reasons.
 func (c *check) problems(res *loader.Result) {
 	var symbols []loader.Problem
+	told := toldAlready(res.Problems)
 	for _, p := range res.Problems {
 		switch p.Kind {
 		case loader.NoLoader:
@@ -35,7 +36,7 @@ func (c *check) problems(res *loader.Result) {
 		case loader.MissingVersion:
 			c.missingVersion(p)
 		case loader.MissingSymbol:
-			if !p.Harmless {
+			if !p.Harmless && !told(p) {
 				symbols = append(symbols, p)
 			}
 		case loader.CopySize:
@@ -45,6 +46,29 @@ func (c *check) problems(res *loader.Result) {
 		}
 	}
 	c.missingSymbols(symbols, res)
+}
+
+// toldAlready finds the missing symbols whose reason is told without them: their version
+// is missing, or a library that may have them.
+func toldAlready(problems []loader.Problem) func(p loader.Problem) bool {
+	type need struct {
+		by           *loader.Mapped
+		lib, version string
+	}
+	versions := map[need]bool{}
+	libraries := map[*loader.Mapped]bool{}
+	for _, p := range problems {
+		switch {
+		case p.Kind == loader.MissingVersion && !p.Harmless:
+			versions[need{p.By, p.Library, p.Version}] = true
+		case p.Kind == loader.MissingLibrary || p.Kind == loader.BadLibrary:
+			libraries[p.By] = true
+		}
+	}
+	return func(p loader.Problem) bool {
+		return p.Version != "" && versions[need{p.By, p.Library, p.Version}] ||
+			p.Found == nil && libraries[p.By]
+	}
 }
 
 // by names whose need a problem is, for sentences.
