@@ -53,7 +53,7 @@ func (s *snapshotter) takeIndex(ctx context.Context) (*lock.Lock, error) {
 // indexOfHost makes the index out of the host's own files, and keeps digests and records
 // of them. A bundle without contents has none.
 func (s *snapshotter) indexOfHost(ctx context.Context) (*lock.Attachment, error) {
-	h, err := newHostIndex(s.cfg, s.host, s.inv, s.opts.Rules, s.opts.Address, s.opts.Wire)
+	h, err := newHostIndex(s.cfg, s.host, s.inv, s.opts.Rules, s.opts.Address)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func (s *snapshotter) indexOfHost(ctx context.Context) (*lock.Attachment, error)
 	if err != nil {
 		return nil, errors.Join(err, h.close(false))
 	}
-	src, err := h.source(ctx, known.has)
+	src, err := h.source(ctx, append(known.packages(), s.packages...), known.has)
 	var unsent *UnsentIndexError
 	if errors.As(err, &unsent) {
 		s.cfg.Progress.Note("indexing", unsent.Error()+": it says nothing on what starts there")

@@ -131,6 +131,28 @@ func TestIndex(t *testing.T) {
 	b.holds(b.opened(b.cfg, res.Release))
 }
 
+// A delta that the store had is not copied from the host again: what an index needs of it
+// is read out of the delta.
+func TestIndexOfKnownDelta(t *testing.T) {
+	b := newIndexed(t)
+	b.link("opt/x/lib/libx.so.1", "opt/a/liba.so")
+	b.put("opt/x/data", strings.Repeat("data ", 1000))
+	r, _ := b.taken(&restless{})
+	b.cfg.Fleet = testFleet(t)
+	res, err := b.snapshot(&restless{before: func(p string) {
+		if strings.HasPrefix(p, "opt/") {
+			t.Errorf("%s is read again", p)
+		}
+	}})
+	if err != nil || res.Delta != r.Delta {
+		t.Fatal(res, err)
+	}
+	if first, second := b.lock(r.Release).Index, b.lock(res.Release).Index; second == nil || *first != *second {
+		t.Errorf("the index was %v, and is %v", first, second)
+	}
+	b.holds(b.opened(b.cfg, res.Release))
+}
+
 // What an index is of is found in the fleet, too, and what is damaged there is told.
 func TestIndexFromFleet(t *testing.T) {
 	b := newIndexed(t)
@@ -309,7 +331,7 @@ func TestIndexAlone(t *testing.T) {
 	}
 }
 
-// A host that is no release is indexed as it is.
+// A host that is no release is indexed as it is; what the store has isn't read.
 func TestIndexHost(t *testing.T) {
 	b := newIndexed(t)
 	d, err := host.Folder(b.root)
@@ -321,15 +343,26 @@ func TestIndexHost(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	x, facts, err := IndexHost(t.Context(), b.cfg, d, SnapshotOptions{Address: b.root, Readers: pkgdb.Readers, Rules: rules})
-	if err != nil {
-		t.Fatal(err)
+	reads := map[string]int{}
+	read := func(address string) {
+		t.Helper()
+		clear(reads)
+		x, facts, err := IndexHost(t.Context(), b.cfg, &restless{Host: d, before: func(p string) { reads[p]++ }},
+			SnapshotOptions{Address: address, Readers: pkgdb.Readers, Rules: rules})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b.holds(x); facts.ID != "debian" {
+			t.Errorf("the host is %+v", facts)
+		}
 	}
-	if b.holds(x); facts.ID != "debian" {
-		t.Errorf("the host is %+v", facts)
-	}
+	read("one")
 	if names, err := filepath.Glob(filepath.Join(b.cfg.Store.Dir(), "blobs", "sha256", "*")); err != nil || len(names) > 0 {
 		t.Errorf("it left %q, %v", names, err)
+	}
+	b.taken(&restless{})
+	if read("another"); reads["usr/bin/agent"] > 0 || reads["opt/x/lib/libx.so.1"] != 1 {
+		t.Errorf("read %v", reads)
 	}
 }
 

@@ -14,7 +14,8 @@ const maxKnown = 12
 // knownRecords finds objects that other indexes of the fleet tell of. It is safe for
 // concurrent use.
 type knownRecords struct {
-	cfg Config
+	cfg     Config
+	targets []string
 
 	mu      sync.Mutex
 	pending []*lock.Attachment // the likeliest first
@@ -36,7 +37,7 @@ func knownObjects(cfg Config, target string) (*knownRecords, error) {
 		}
 		return 0
 	})
-	k := &knownRecords{cfg: cfg}
+	k := &knownRecords{cfg: cfg, targets: targets}
 	for _, name := range targets {
 		index, err := newestIndex(cfg, name)
 		if err != nil {
@@ -107,4 +108,14 @@ func (k *knownRecords) index(i int) *system.Index {
 		return nil
 	}
 	return k.open[i]
+}
+
+// packages are those that the targets' newest releases pin. What can't be read pins none.
+func (k *knownRecords) packages() (all []lock.Package) {
+	for _, name := range k.targets[:min(len(k.targets), maxKnown)] {
+		if l, err := k.cfg.Fleet.newest(name); err == nil && l != nil {
+			all = append(all, l.Packages...)
+		}
+	}
+	return all
 }

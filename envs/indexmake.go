@@ -74,7 +74,7 @@ func (s *snapshotter) index(ctx context.Context, l *lock.Lock) error {
 	if err != nil {
 		return err
 	}
-	if err := x.gather(ctx, known, s.opts.Wire); err != nil {
+	if err := x.extract(ctx, s.cfg.Store, l.Delta, known); err != nil {
 		return err
 	}
 	packages, owner := installed(s.inv.Database, s.inv.Links, x.files)

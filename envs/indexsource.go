@@ -20,6 +20,8 @@ type indexFiles struct {
 	trees    map[string][2]string // of what packages bring: the folder of a tree, and the path in it
 	instead  map[string][]byte    // of what was made
 	contents *contents            // of the rest, which the delta brings
+	// extracted are what the store's delta gave of it.
+	extracted map[string]memory
 }
 
 // indexed picks the files that an index is made with out of a release's manifest. Those
@@ -51,21 +53,6 @@ func (s *snapshotter) indexed(base *image.Base, trees []image.Tree, delta *image
 	return x
 }
 
-// gather makes sure that what isn't known is at hand: of a delta that the store had there
-// are no copies yet.
-func (x *indexFiles) gather(ctx context.Context, known *knownRecords, wire bool) error {
-	var open store.Manifest
-	for _, f := range x.files {
-		if f.Type != snapshot.Regular || x.instead[f.Path] != nil || x.contents.copied(f) != nil {
-			continue
-		}
-		if _, ok := x.trees[f.Path]; !ok && !known.has(f.Digest) {
-			open = append(open, f)
-		}
-	}
-	return x.contents.gather(ctx, open, nil, wire)
-}
-
 // open opens a file wherever its content is.
 func (x *indexFiles) open(ctx context.Context, f snapshot.File) (system.Content, error) {
 	if made, ok := x.instead[f.Path]; ok {
@@ -73,6 +60,9 @@ func (x *indexFiles) open(ctx context.Context, f snapshot.File) (system.Content,
 	}
 	if at, ok := x.trees[f.Path]; ok {
 		return os.OpenInRoot(at[0], at[1])
+	}
+	if e, ok := x.extracted[f.Path]; ok {
+		return e, nil
 	}
 	return x.contents.reopen(ctx, f)
 }
