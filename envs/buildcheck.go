@@ -141,6 +141,9 @@ func cmpVerdict(v artifact.Verdict) artifact.Verdict {
 // seen is what a trial saw being loaded, by where programs lie when they are judged.
 func (t *Trial) seen() map[string][]string {
 	seen := map[string][]string{}
+	if t == nil {
+		return seen
+	}
 	for _, p := range t.Programs {
 		if p.Started {
 			seen[path.Join(content.DefaultAt, p.Path)] = p.Loaded

@@ -23,6 +23,8 @@ type MatrixEntry struct {
 	Architecture string        `json:"architecture,omitempty"`
 	Key          string        `json:"key"`   // of a cache: another one where anything in it would differ
 	Paths        []string      `json:"paths"` // to keep in that cache
+	// Serves are the targets that this build is for, where those are grouped.
+	Serves []string `json:"serves,omitempty"`
 }
 
 // Matrix tells of the targets that refs name, from stead.lock. Of what isn't in there

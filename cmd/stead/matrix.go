@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -23,12 +25,14 @@ var matrixFormats = []struct {
 
 func newMatrix(g *globals) *cobra.Command {
 	var format string
-	var locked, asJSON bool
+	var locked, asJSON, grouped bool
 	cmd := &cobra.Command{
 		Use:   "matrix [TARGET...]",
 		Short: "Tell a CI system what to build",
 		Long: "matrix prints one entry for each target of the project: its release, the identity of its lock, the digest\n" +
 			"of its tools, and the key and paths of a cache that saves downloads. It reads no store and writes nothing.\n" +
+			"With --grouped there are entries only for the fewest builds that serve all targets (see stead group), each\n" +
+			"with the targets that it serves; that reads what the targets' libraries export.\n" +
 			"  json    a list of objects\n" +
 			"  github  one line: the object that strategy.matrix takes from fromJSON\n" +
 			"  gitlab  the jobs of a child pipeline, which extend a job .stead",
@@ -37,25 +41,27 @@ func newMatrix(g *globals) *cobra.Command {
 			if asJSON && cmd.Flags().Changed("format") && format != "json" {
 				return usagef("--json and --format %s can't both be meant", format)
 			}
-			return runMatrix(g, format, args, locked)
+			return runMatrix(cmd.Context(), g, format, args, locked, grouped)
 		},
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&format, "format", "json", "what to print: json, github or gitlab")
 	flags.BoolVar(&asJSON, "json", false, "answer as JSON")
+	flags.BoolVar(&grouped, "grouped", false, "only the fewest builds that serve all targets")
 	flags.BoolVar(&locked, "locked", false, "fail where stead.lock doesn't match")
 	return cmd
 }
 
-func runMatrix(g *globals, format string, args []string, locked bool) error {
+func runMatrix(ctx context.Context, g *globals, format string, args []string, locked, grouped bool) (err error) {
 	for _, f := range matrixFormats {
 		if f.name != format {
 			continue
 		}
-		w, err := g.open(false)
+		w, err := g.open(grouped)
 		if err != nil {
 			return err
 		}
+		defer func() { err = errors.Join(err, w.close()) }()
 		refs, err := w.refs(args)
 		if err != nil {
 			return err
@@ -63,6 +69,13 @@ func runMatrix(g *globals, format string, args []string, locked bool) error {
 		entries, err := w.project.Matrix(w.fleet, refs, locked)
 		if err != nil {
 			return err
+		}
+		if grouped {
+			grouping, err := g.group(ctx, w, args, locked)
+			if err != nil {
+				return err
+			}
+			entries = grouping.Entries(entries)
 		}
 		return f.print(g, entries)
 	}

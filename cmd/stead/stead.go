@@ -96,7 +96,7 @@ var commands = []struct {
 	make func(*globals) *cobra.Command
 }{
 	{"init", newInit}, {"snapshot", newSnapshot}, {"bundle-script", newBundleScript}, {"push", newPush}, {"pull", newPull},
-	{"ls", newLs}, {"show", newShow}, {"enter", newEnter}, {"run", newRun}, {"build", newBuild}, {"check", newCheck}, {"matrix", newMatrix}, {"tools", newTools},
+	{"ls", newLs}, {"show", newShow}, {"enter", newEnter}, {"run", newRun}, {"build", newBuild}, {"check", newCheck}, {"group", newGroup}, {"matrix", newMatrix}, {"tools", newTools},
 	{"sessions", newSessions}, {"update", newUpdate}, {"gc", newGC}, {"fsck", newFsck}, {"doctor", newDoctor}, {"doctor-tries", newTries}, {"version", newVersion},
 }
 

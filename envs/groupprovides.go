@@ -1,0 +1,96 @@
+package envs
+
+import (
+	"cmp"
+	"fmt"
+	"path"
+	"slices"
+
+	"github.com/stead-env/stead/envs/artifact"
+	"github.com/stead-env/stead/envs/artifact/object"
+	"github.com/stead-env/stead/envs/artifact/system"
+)
+
+// lacking tells what a build made on one target could have taken from it that another
+// lacks: the first thing found, "" where there is nothing. A library counts where the
+// loader finds it by its name alone.
+func lacking(from, on *artifact.Target) string {
+	index, ok := from.System.(*system.Index)
+	if !ok {
+		return "what it provides isn't known"
+	}
+	for _, l := range from.System.Loaders() {
+		there, ok := on.System.Loader(l.Path)
+		if !ok || there.Family != l.Family || there.Machine != l.Machine {
+			return fmt.Sprintf("there is no %s", l.Path)
+		}
+		for _, name := range index.Libraries(l) {
+			have := library(from.System, l, name)
+			if have == nil || have.Soname != "" && have.Soname != name {
+				continue // programs ask for it by its soname
+			}
+			if text := less(name, have, library(on.System, there, name)); text != "" {
+				return text
+			}
+		}
+	}
+	return ""
+}
+
+// library is what a loader finds by a name alone; nil for nothing.
+func library(s interface {
+	Find(string) (system.File, bool)
+	Cached(string) []system.CacheEntry
+}, l *system.Loader, name string) *object.Object {
+	var paths []string
+	for _, e := range s.Cached(name) {
+		paths = append(paths, e.Path)
+	}
+	for _, dir := range l.SystemDirs {
+		paths = append(paths, path.Join(dir, name))
+	}
+	for _, p := range paths {
+		f, ok := s.Find(p)
+		if !ok || f.Dir {
+			continue
+		}
+		if o, err := f.Object(); err == nil && o.Machine == l.Machine && o.Class == l.Class {
+			return o
+		}
+	}
+	return nil
+}
+
+// less tells what one library exports and another of that name doesn't.
+func less(name string, have, other *object.Object) string {
+	if other == nil {
+		return fmt.Sprintf("there is no %s", name)
+	}
+	for _, d := range have.Definitions {
+		if !d.Base && !slices.ContainsFunc(other.Definitions, func(o object.Definition) bool { return o.Name == d.Name }) {
+			return fmt.Sprintf("%s has no %s", name, d.Name)
+		}
+	}
+	rest := other.Exports
+	for _, e := range have.Exports {
+		for len(rest) > 0 && compareExports(rest[0], e) < 0 {
+			rest = rest[1:]
+		}
+		if len(rest) == 0 || compareExports(rest[0], e) != 0 {
+			return fmt.Sprintf("%s has no %s", name, versioned(e.Name, e.Version))
+		}
+	}
+	return ""
+}
+
+func compareExports(a, b object.Export) int {
+	return cmp.Or(cmp.Compare(a.Name, b.Name), cmp.Compare(a.Version, b.Version))
+}
+
+// versioned is a symbol as linkers write it.
+func versioned(name, version string) string {
+	if version == "" {
+		return name
+	}
+	return name + "@" + version
+}
