@@ -23,16 +23,17 @@ func main() {
 	starts := flag.Int("starts", 40, "how often a container is started in each way")
 	pairs := flag.Int("builds", 10, "how often a project is built in an env and in a chroot; 0 for not")
 	targets := flag.Bool("targets", true, "compare the disk that one target takes with that of nine")
+	checks := flag.Int("checks", 20, "how often this machine's programs are judged; 0 for not")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *rounds, *starts, *pairs, *targets); err != nil {
+	if err := run(ctx, *rounds, *starts, *pairs, *checks, *targets); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, rounds, starts, pairs int, targets bool) error {
+func run(ctx context.Context, rounds, starts, pairs, checks int, targets bool) error {
 	if os.Getuid() != 0 {
 		return fmt.Errorf("making a host: that needs root")
 	}
@@ -60,6 +61,9 @@ func run(ctx context.Context, rounds, starts, pairs int, targets bool) error {
 		return err
 	}
 	if err := b.builds(ctx, pairs); err != nil {
+		return err
+	}
+	if err := b.checks(ctx, checks); err != nil {
 		return err
 	}
 	if targets {
@@ -170,6 +174,7 @@ func (b *bench) print() {
 	b.ratio(pullCold, untar, "", 0)
 	b.startRatios()
 	b.buildRatios()
+	b.checkRatios()
 	if b.diskRatio != "" {
 		fmt.Println("- " + b.diskRatio)
 	}

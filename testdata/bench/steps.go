@@ -46,6 +46,7 @@ type bench struct {
 	samples   []*sample
 	memory    int64  // peak of the last command, bytes
 	output    string // of the last command, to stdout
+	checked   int    // programs that were judged
 	diskRatio string // what was found of the disk that targets take
 	cleanup   []func() error
 }
