@@ -109,25 +109,19 @@ func (w *ways) archivesOf(ctx context.Context, rel Release, lacks []*lack) (err 
 // writeSources writes down which archives a lock knows, as apt has it, where no root is at
 // hand whose own configuration would tell.
 func writeSources(root string, l *lock.Lock) error {
-	components := map[string]map[string]bool{}
+	components := map[string][]string{}
 	for _, p := range l.Packages {
-		if parts := strings.Split(p.Path, "/"); len(parts) > 2 && parts[0] == "pool" {
-			if components[p.Archive] == nil {
-				components[p.Archive] = map[string]bool{}
-			}
-			components[p.Archive][parts[1]] = true
+		// Of Debian's security archive: pool/updates/main/o/openssl.
+		parts := strings.Split(strings.TrimPrefix(strings.TrimPrefix(p.Path, "pool/"), "updates/"), "/")
+		if len(parts) > 1 && !slices.Contains(components[p.Archive], parts[0]) {
+			components[p.Archive] = append(components[p.Archive], parts[0])
 		}
 	}
 	var text strings.Builder
 	for _, a := range l.Archives {
-		if strings.ContainsAny(a.URI+a.Suite, " \n[]") || len(components[a.Name]) == 0 {
-			continue
+		if !strings.ContainsAny(a.URI+a.Suite, " \n[]") && len(components[a.Name]) > 0 {
+			fmt.Fprintf(&text, "deb %s %s %s\n", a.URI, a.Suite, strings.Join(components[a.Name], " "))
 		}
-		fmt.Fprintf(&text, "deb %s %s", a.URI, a.Suite)
-		for component := range components[a.Name] {
-			fmt.Fprintf(&text, " %s", component)
-		}
-		text.WriteString("\n")
 	}
 	for name, content := range map[string]string{"etc/apt/sources.list": text.String(), "var/lib/dpkg/arch": l.Host.Architecture + "\n", "var/lib/dpkg/status": ""} {
 		name = filepath.Join(root, name)

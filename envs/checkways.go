@@ -74,6 +74,7 @@ type ways struct {
 type lack struct {
 	kind             loader.Kind
 	library, version string
+	versions         []string // that are needed of a library which isn't there at all
 	symbols          []string
 	pkg, installed   string   // that should have it, and its version there
 	shippers         []string // packages of the archives that ship a file of its name
@@ -106,7 +107,10 @@ func (w *ways) collect(answers []artifact.Answer) {
 				continue
 			}
 			l.release, l.machine = rel, w.machines[answers[i].File]
-			key := fmt.Sprintf("%s %s %s %s %q", rel, l.kind, l.library, l.version, l.symbols)
+			if l.machine != nil && l.kind == loader.MissingLibrary {
+				l.versions = versionsOf(l.machine, l.library)
+			}
+			key := fmt.Sprintf("%s %s %s %s %q %q", rel, l.kind, l.library, l.version, l.versions, l.symbols)
 			if l.machine != nil {
 				key += fmt.Sprint(l.machine.Class, l.machine.Machine)
 			}
@@ -144,14 +148,32 @@ func lackOf(r *artifact.Reason) *lack {
 	return l
 }
 
+// versionsOf are those that an object needs of a library.
+func versionsOf(o *object.Object, library string) (names []string) {
+	for _, r := range o.Requirements {
+		for _, v := range r.Versions {
+			if r.File == library && !v.Weak {
+				names = append(names, v.Name)
+			}
+		}
+	}
+	return names
+}
+
+func defines(o *object.Object, version string) bool {
+	return slices.ContainsFunc(o.Definitions, func(d object.Definition) bool { return d.Name == version && !d.Base })
+}
+
 // grants tells whether a library has what is missing.
 func (l *lack) grants(o *object.Object) bool {
 	if m := l.machine; m != nil && (o.Class != m.Class || o.Machine != m.Machine || o.Data != m.Data) {
 		return false
 	}
 	switch l.kind {
+	case loader.MissingLibrary:
+		return !slices.ContainsFunc(l.versions, func(v string) bool { return !defines(o, v) })
 	case loader.MissingVersion:
-		return slices.ContainsFunc(o.Definitions, func(d object.Definition) bool { return d.Name == l.version && !d.Base })
+		return defines(o, l.version)
 	case loader.MissingSymbol:
 		for _, name := range l.symbols {
 			if !slices.ContainsFunc(o.Named(name), func(e object.Export) bool {
@@ -331,19 +353,38 @@ func (l *lack) ways() (list []string) {
 	switch {
 	case archive == nil:
 	case archive.Package == l.pkg:
-		list = append(list, fmt.Sprintf("upgrade %s on %s to %s, the lowest version in its archives that has it (%s)",
-			archive.Package, target, archive.Version, archive.Archive))
+		list = append(list, fmt.Sprintf("upgrade %s on %s to %s, the lowest version in its archives that has %s (%s)",
+			archive.Package, target, archive.Version, l.what(), archive.Archive))
 	default:
-		list = append(list, fmt.Sprintf("install %s %s on %s: its archives have it (%s)",
-			archive.Package, archive.Version, target, archive.Archive))
+		list = append(list, fmt.Sprintf("install %s %s on %s: its archives have %s in it (%s)",
+			archive.Package, archive.Version, target, l.what(), archive.Archive))
 	}
 	if own != nil {
-		list = append(list, fmt.Sprintf("%s has it%s", own.Release, own.with()))
+		list = append(list, fmt.Sprintf("%s has %s%s", own.Release, l.what(), own.with()))
 	}
 	if lowest != nil {
-		list = append(list, fmt.Sprintf("%s has it%s: the lowest version among other targets", lowest.Release, lowest.with()))
+		list = append(list, fmt.Sprintf("%s has %s%s: the lowest version among other targets",
+			lowest.Release, l.what(), lowest.with()))
 	}
 	return list
+}
+
+// what names what is missing.
+func (l *lack) what() string {
+	switch l.kind {
+	case loader.MissingVersion:
+		return l.version
+	case loader.MissingSymbol:
+		name := l.symbols[0]
+		if l.version != "" {
+			name += "@" + l.version
+		}
+		if more := len(l.symbols) - 1; more > 0 {
+			name += fmt.Sprintf(" and %d more", more)
+		}
+		return name
+	}
+	return l.library
 }
 
 // alike tells whether a place is of the same distribution and version of it, so that its

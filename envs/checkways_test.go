@@ -160,7 +160,7 @@ func TestFindWays(t *testing.T) {
 	f.release("soylent", "", 0, nil)
 
 	r := f.judged(rel, "int way2(void); int main(void) { return way2(); }", 2, nil)
-	hasWay(t, r, "acme@2 has it, in libway1 1.10-1", "globex@1 has it, in libway1 1.10-1~deb11u1: the lowest version among other targets")
+	hasWay(t, r, "acme@2 has WAY_2, in libway1 1.10-1", "globex@1 has WAY_2, in libway1 1.10-1~deb11u1: the lowest version among other targets")
 	var places []string
 	for _, e := range r.Elsewhere {
 		places = append(places, e.Release+" "+e.Version)
@@ -170,13 +170,15 @@ func TestFindWays(t *testing.T) {
 	}
 	// Where only one release of another kind has it, that is told.
 	r = f.judged(rel, "int way4(void); int main(void) { return way4(); }", 4, nil)
-	if len(r.Elsewhere) != 0 || slices.ContainsFunc(r.Ways, func(w string) bool { return strings.Contains(w, " has it, in ") }) {
+	if len(r.Elsewhere) != 0 || slices.ContainsFunc(r.Ways, func(w string) bool { return strings.Contains(w, " has WAY_4") }) {
 		t.Errorf("nobody has it: %v %v", r.Elsewhere, r.Ways)
 	}
-	// A library that is missing altogether.
+	// A library that is missing altogether, in a version that has what is needed of it.
 	bare := f.release("soylent", "", 0, nil)
 	r = f.judged(bare, "int way1(void); int main(void) { return way1(); }", 1, nil)
-	hasWay(t, r, "globex@1 has it, in libway1 1.10-1~deb11u1: the lowest version among other targets")
+	hasWay(t, r, "globex@1 has libway.so.1, in libway1 1.10-1~deb11u1: the lowest version among other targets")
+	r = f.judged(bare, "int way3(void); int main(void) { return way3(); }", 3, nil)
+	hasWay(t, r, "acme@3 has libway.so.1, in libway1 1.11-1: the lowest version among other targets")
 }
 
 // wayArchive is a signed archive of packages of libway.so.1, by their versions; its key is
@@ -186,6 +188,18 @@ type wayArchive struct {
 	machine string
 	key     *openpgp.Entity
 	entry   lock.Archive
+}
+
+func wayPackage(t *testing.T, control string, versions int) []byte {
+	dir := t.TempDir()
+	inFolder(t, dir, map[string]string{"p/DEBIAN/control": control + "Maintainer: Nobody <nobody@mirror.example>\nDescription: x\n"})
+	wayLibrary(t, filepath.Join(dir, "p", wayDir, "libway.so.1"), versions)
+	inDir(t, dir, "dpkg-deb", "--root-owner-group", "-Znone", "-b", "p", "p.deb")
+	deb, err := os.ReadFile(filepath.Join(dir, "p.deb"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return deb
 }
 
 func newWayArchive(t *testing.T, packages map[string]int) *wayArchive {
@@ -204,15 +218,8 @@ func newWayArchive(t *testing.T, packages map[string]int) *wayArchive {
 	var index, contents string
 	for name, versions := range packages {
 		name, version, _ := strings.Cut(name, "=")
-		dir := t.TempDir()
 		control := fmt.Sprintf("Package: %s\nVersion: %s\nArchitecture: amd64\n", name, version)
-		inFolder(t, dir, map[string]string{"p/DEBIAN/control": control + "Maintainer: Nobody <nobody@mirror.example>\nDescription: x\n"})
-		wayLibrary(t, filepath.Join(dir, "p", wayDir, "libway.so.1"), versions)
-		inDir(t, dir, "dpkg-deb", "--root-owner-group", "-Znone", "-b", "p", "p.deb")
-		deb, err := os.ReadFile(filepath.Join(dir, "p.deb"))
-		if err != nil {
-			t.Fatal(err)
-		}
+		deb := wayPackage(t, control, versions)
 		at := fmt.Sprintf("pool/main/%s_%s.deb", name, version)
 		a.files[at] = deb
 		index += fmt.Sprintf("%sFilename: %s\nSize: %d\nSHA256: %x\n\n", control, at, len(deb), sha256.Sum256(deb))
@@ -279,11 +286,11 @@ func TestFindWaysInArchives(t *testing.T) {
 	}
 	rel := f.release("acme", "1.0", 1, a.lock)
 	r := f.judged(rel, "int way2(void); int main(void) { return way2(); }", 2, a.options())
-	hasWay(t, r, "upgrade libway1 on acme to 1.9, the lowest version in its archives that has it (way-stable)")
+	hasWay(t, r, "upgrade libway1 on acme to 1.9, the lowest version in its archives that has WAY_2 (way-stable)")
 	if want := (artifact.Elsewhere{Archive: "way-stable", Package: "libway1", Version: "1.9"}); len(r.Elsewhere) != 1 || r.Elsewhere[0] != want {
 		t.Errorf("it is elsewhere in %v", r.Elsewhere)
 	}
 	bare := f.release("soylent", "", 0, a.lock)
 	r = f.judged(bare, "int way1(void); int main(void) { return way1(); }", 1, a.options())
-	hasWay(t, r, "install libway1 0.5 on soylent: its archives have it (way-stable)")
+	hasWay(t, r, "install libway1 0.5 on soylent: its archives have libway.so.1 in it (way-stable)")
 }
