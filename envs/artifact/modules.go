@@ -12,6 +12,8 @@ import (
 // moduleRule says who loads the libraries of a folder, by their paths alone.
 type moduleRule struct {
 	in string // part of the path
+	// needs are libraries, any of which such a module is linked with; nil for all modules.
+	needs []string
 	// into are programs that load them: the first that the target has brings its symbols.
 	// {1} is what version found, {dir} the library's folder.
 	into    []string
@@ -26,6 +28,14 @@ type moduleRule struct {
 
 var number = `([0-9]+(?:\.[0-9]+)*)`
 
+// javaLibraries are those that a Java machine has loaded before any other of its own
+// libraries, and javaMachines stand for the program that has.
+var (
+	javaLibraries = []string{"libjvm.so", "libjava.so"}
+	javaMachines  = []string{"{dir}/server/libjvm.so", "{dir}/../server/libjvm.so", "{dir}/client/libjvm.so",
+		"{dir}/amd64/server/libjvm.so"}
+)
+
 // moduleRules are tried in their order. Extension modules of Python and Perl have rules of
 // their own, in interpreter.go.
 var moduleRules = []moduleRule{
@@ -39,8 +49,8 @@ var moduleRules = []moduleRule{
 	{in: "/lib/bash/", into: []string{"/bin/bash"}},
 	{in: "/lib64/bash/", into: []string{"/bin/bash"}},
 	{in: "/xorg/modules/", into: []string{"/usr/lib/xorg/Xorg", "/usr/libexec/Xorg"}},
-	{in: "/jvm/", into: []string{"{dir}/server/libjvm.so", "{dir}/../server/libjvm.so", "{dir}/../libjvm.so",
-		"{dir}/amd64/server/libjvm.so"}},
+	{in: "/jvm/", needs: javaLibraries, into: javaMachines, abi: "the Java machine of its own folder"},
+	{in: "/", needs: javaLibraries, into: javaMachines},
 	{in: "/xtables/", into: []string{"/usr/sbin/xtables-nft-multi", "/usr/sbin/xtables-legacy-multi", "/sbin/xtables-multi"}},
 	{in: "/rsyslog/", into: []string{"/usr/sbin/rsyslogd"}},
 	{in: "/gawk/", into: []string{"/usr/bin/gawk"}},
@@ -61,7 +71,7 @@ var moduleRules = []moduleRule{
 	{in: "/redis/modules/", into: []string{"/usr/bin/redis-server"}},
 	{in: "/gcc/", version: regexp.MustCompile(`/gcc/[^/]+/` + number + `/plugin/`), into: []string{"{dir}/../cc1", "{dir}/../cc1plus"}},
 	{in: "/lib/R/library/", into: []string{"/usr/lib/R/bin/exec/R"}},
-	{in: "/php/", version: regexp.MustCompile(`/php/` + number + `/`), into: []string{"php"}, abi: "PHP's ABI"},
+	{in: "/php/", version: regexp.MustCompile(`/php/` + number + `/`), into: []string{"php"}, abi: "PHP of ABI"},
 	{in: "/ruby/", version: regexp.MustCompile(`/ruby/(?:vendor_ruby/|site_ruby/|gems/)?` + number + `/`), into: []string{"ruby"}, abi: "Ruby"},
 	{in: "/lua/", now: true, version: regexp.MustCompile(`/lua/` + number + `/`), into: []string{"lua"}},
 	{in: "/liblua", now: true, version: regexp.MustCompile(`/liblua` + number + `-`), into: []string{"lua"}},
@@ -84,7 +94,7 @@ func (c *check) findInto() bool {
 	}
 	for i := range moduleRules {
 		rule := &moduleRules[i]
-		if !strings.Contains(name, rule.in) {
+		if !strings.Contains(name, rule.in) || !rule.linked(c.file.Object.Needed) {
 			continue
 		}
 		version := ""
@@ -100,6 +110,11 @@ func (c *check) findInto() bool {
 		return c.moduleOf(rule, version)
 	}
 	return true
+}
+
+// linked tells whether an object is linked with what a rule says.
+func (r *moduleRule) linked(needed []string) bool {
+	return r.needs == nil || slices.ContainsFunc(r.needs, func(lib string) bool { return slices.Contains(needed, lib) })
 }
 
 // moduleOf finds the program that a rule names. It is false where no other could be it.
@@ -127,14 +142,17 @@ func (c *check) moduleOf(rule *moduleRule, version string) bool {
 		}
 		c.into = append(c.into, into)
 	}
+	if len(c.into) == 0 && rule.in == "/" {
+		return true
+	}
 	c.answer.Kind, c.whole, c.now = Module, rule.whole, rule.now
-	if len(c.into) > 0 || rule.abi == "" || version == "" {
+	if len(c.into) > 0 || rule.abi == "" {
 		return true
 	}
 	if c.unknownInterpreters() && !strings.Contains(rule.into[0], "/") {
 		return true
 	}
-	r := c.fails("module-abi", "%s is for %s %s, and %s has none of that", c.name, rule.abi, version, c.Name)
+	r := c.fails("module-abi", "%s is for %s, and %s has none of that", c.name, strings.TrimSpace(rule.abi+" "+version), c.Name)
 	r.Version, r.When = version, atLoad
 	r.way("build it in %s", c.Name)
 	return false

@@ -81,8 +81,10 @@ var pluginRules = []pluginRule{
 var userCalls = []string{"getpwnam", "getpwnam_r", "getpwuid", "getpwuid_r", "getgrnam", "getgrnam_r", "getgrgid",
 	"getgrgid_r", "getgrouplist", "initgroups", "getaddrinfo", "gethostbyname", "gethostbyname_r"}
 
-// builtinNSS are services that a C library has itself, in releases that are still met.
-var builtinNSS = map[string]bool{"files": true, "dns": true, "compat": true, "db": true, "hesiod": true}
+// builtinNSS are services that a C library has itself, in releases that are still met, and
+// those that distributions name for netgroups whether they are there or not.
+var builtinNSS = map[string]bool{"files": true, "dns": true, "compat": true, "db": true, "hesiod": true,
+	"nis": true, "nisplus": true}
 
 // checkPlugins judges what the target's libraries load for the artifact by their rules.
 func (c *check) checkPlugins(res *loader.Result) {

@@ -146,8 +146,12 @@ func (c *check) missingLibrary(p loader.Problem) {
 	by := c.by(p.By)
 	lib := path.Base(p.Library)
 	if f := c.shipped(lib); f != nil {
-		r := c.reasonOf(c.fails(string(p.Kind), "%s needs %s, and nothing leads it to %s, which the artifact has",
-			by, p.Library, f.Path), p)
+		verdict, but := Fails, ""
+		if c.isLibrary() {
+			verdict, but = Unproven, ": whoever loads it must have loaded that before"
+		}
+		r := c.reasonOf(c.add(Reason{Verdict: verdict, Kind: string(p.Kind), Text: fmt.Sprintf(
+			"%s needs %s, and nothing leads it to %s, which the artifact has%s", by, p.Library, f.Path, but)}), p)
 		r.way("give %s a RUNPATH: -Wl,-rpath,'$ORIGIN/%s'", by, relative(c.byPath(p.By), f.Path))
 		r.way("install %s into a folder that %s's ld.so.conf names", lib, c.Name)
 		return

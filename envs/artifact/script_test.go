@@ -120,8 +120,25 @@ func TestExtensionModules(t *testing.T) {
 		"/usr/lib/apache2/modules/mod_x.so":                    {libraryFile("", func(o *object.Object) { o.Imports = []object.Import{{Name: "ap_x"}} }), Unproven, "ap_x from whoever loads it"},
 		"/opt/node_modules/a/build/Release/a.node":             {libraryFile("", func(o *object.Object) { o.Imports = []object.Import{{Name: "napi_x"}} }), Unproven, "napi_x"},
 		"/usr/lib/ruby/vendor_ruby/3.1.0/x86_64-linux/date.so": {libraryFile("", nil), Fails, "Ruby 3.1.0"},
+		"/usr/lib/jvm/java-17/lib/libnet.so":                   {libraryFile("libnet.so", func(o *object.Object) { o.Needed = []string{"libjvm.so"} }), Fails, "the Java machine of its own folder"},
 	} {
 		expect(t, alone(t, acme(), name, c.o), c.want, c.words)
+	}
+}
+
+func TestShippedJava(t *testing.T) {
+	set := &Set{Files: []File{
+		{Name: "libjava.so", Path: "/opt/app/jre/lib/libjava.so", Object: libraryFile("libjava.so", func(o *object.Object) {
+			o.Needed, o.Imports = []string{"libjvm.so"}, []object.Import{{Name: "JVM_Open"}}
+		})},
+		{Name: "libjvm.so", Path: "/opt/app/jre/lib/server/libjvm.so", Object: libraryFile("libjvm.so", func(o *object.Object) {
+			o.Exports = exported("JVM_Open")
+		})},
+	}}
+	a := judged(t, acme(), set)
+	expect(t, a, Starts)
+	if a.Into != "/opt/app/jre/lib/server/libjvm.so" {
+		t.Errorf("it was judged in %q", a.Into)
 	}
 }
 

@@ -43,8 +43,9 @@ func (l *Live) Named(prefix string) []string {
 	var found []string
 	for _, loader := range l.known() {
 		for _, dir := range loader.SystemDirs {
+			real, _ := l.walk.follow(dir)
 			for _, name := range l.names(dir) {
-				if p := path.Join(dir, name); strings.HasPrefix(name, prefix) && !slices.Contains(found, p) {
+				if p := path.Join(real, name); strings.HasPrefix(name, prefix) && !slices.Contains(found, p) {
 					found = append(found, p)
 				}
 			}
