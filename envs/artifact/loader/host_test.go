@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/stead-env/stead/envs/artifact/loader"
 	"github.com/stead-env/stead/envs/artifact/object"
 	"github.com/stead-env/stead/envs/artifact/system"
@@ -46,24 +48,37 @@ func live(t testing.TB) *system.Live {
 	return sys
 }
 
-// What is installed starts where it is installed.
+// What is installed starts where it is installed, or its own loader says the same. What is
+// remembered of one program must not change the next one's answer.
 func TestThisMachine(t *testing.T) {
-	s := loader.NewSession(live(t), [3]uint32{})
+	sys := live(t)
 	all := programs(t)
 	if len(all) < 100 {
 		t.Fatalf("only %d programs", len(all))
 	}
+	shared := loader.NewSession(sys, [3]uint32{})
+	var g errgroup.Group
+	g.SetLimit(4)
 	for _, p := range all {
-		r := s.Load(p)
-		if told(r) == starts {
-			continue
-		}
-		cmd := exec.Command(p.Path)
-		cmd.Env = []string{"LD_TRACE_LOADED_OBJECTS=1", "LD_WARN=1", "LD_BIND_NOW=1"}
-		out, _ := cmd.CombinedOutput()
-		if !bytes.Contains(out, []byte("not found")) && !bytes.Contains(out, []byte("undefined symbol")) {
-			t.Errorf("%s: %s\n%sthe loader here: %s", p.Path, told(r), list(r), out)
-		}
+		g.Go(func() error {
+			r := shared.Load(p)
+			if alone := loader.Load(sys, p); list(r) != list(alone) {
+				t.Errorf("%s: %s, and among others: %s", p.Path, list(alone), list(r))
+			}
+			if told(r) == starts {
+				return nil
+			}
+			cmd := exec.Command(p.Path)
+			cmd.Env = []string{"LD_TRACE_LOADED_OBJECTS=1", "LD_WARN=1", "LD_BIND_NOW=1"}
+			out, _ := cmd.CombinedOutput()
+			if !bytes.Contains(out, []byte("not found")) && !bytes.Contains(out, []byte("undefined symbol")) {
+				t.Errorf("%s: %s\n%sthe loader here: %s", p.Path, told(r), list(r), out)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 const (
 	maxMapped   = 4096    // objects
 	maxTried    = 1 << 18 // needs, folders and paths to look at
-	maxLooked   = 1 << 28 // objects to look for symbols in, one by one
+	maxLooked   = 1 << 26 // objects to look for symbols in, one by one
 	maxProblems = 4096    // of a kind
 	maxPath     = 4096    // bytes: kernels open none that is longer
 )

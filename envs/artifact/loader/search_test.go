@@ -256,3 +256,30 @@ func TestFilters(t *testing.T) {
 		w.remove("/usr/lib/libg.so")
 	}
 }
+
+// Before 2.36 a library for a newer kernel is passed over.
+func TestLibraryForANewerKernel(t *testing.T) {
+	w := at(t, glibc)
+	w.lib("/usr/lib/liba.so", `__asm__(".section .note.ABI-tag,\"a\",@note\n.p2align 2\n.long 4,16,1\n.asciz \"GNU\"\n.long 0,99,0,0\n.previous");`+hasA)
+	if k := w.object("/usr/lib/liba.so").Kernel; k != [3]uint32{99} {
+		t.Fatal(k)
+	}
+	w.program("/opt/p", usesA, "@/usr/lib/liba.so")
+	w.agree("/opt/p", starts)
+	for _, c := range []struct {
+		version string
+		kernel  [3]uint32
+		want    outcome
+	}{
+		{"2.31", [3]uint32{5, 10, 0}, fails},
+		{"2.31", [3]uint32{}, starts}, // it isn't known
+		{"2.31", [3]uint32{99}, starts},
+		{"2.36", [3]uint32{5, 10, 0}, starts},
+	} {
+		old := changed{w.system, func(l *system.Loader) { l.Version = c.version }}
+		r := loader.NewSession(old, c.kernel).Load(loader.Program{Path: "/opt/p", Object: w.object("/opt/p")})
+		if told(r) != c.want {
+			t.Errorf("glibc %s on %v: %s\n%s", c.version, c.kernel, told(r), list(r))
+		}
+	}
+}
