@@ -131,7 +131,7 @@ func (b *board) end(r *row, e envs.BuildEvent) {
 	took := time.Duration(e.Built.Seconds * float64(time.Second))
 	switch e.Phase {
 	case envs.PhaseBuilt:
-		b.write(fmt.Sprintf("%s: built in %s; log: %s\n", e.Target, elapsed(took), e.Built.Log))
+		b.write(fmt.Sprintf("%s: built in %s%s; log: %s\n", e.Target, elapsed(took), verdictOf(*e.Built), e.Built.Log))
 	case envs.PhaseStopped:
 		b.write(fmt.Sprintf("%s: stopped after %s\n", e.Target, elapsed(took)))
 	default:

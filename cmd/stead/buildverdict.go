@@ -17,27 +17,23 @@ func verdictOf(b envs.Built) string {
 	for _, a := range b.Answers {
 		n[a.Verdict]++
 	}
+	all, fails, unproven := len(b.Answers), n[artifact.Fails], n[artifact.Unproven]
 	switch {
-	case len(b.Answers) == 0:
+	case all == 0:
 		return ""
-	case n[artifact.Fails] == 0 && n[artifact.Unproven] == 0 && len(b.Answers) == 1:
+	case fails > 0 && all == 1:
+		return "; it won't start there"
+	case fails > 0:
+		return fmt.Sprintf("; %d of %d won't start there", fails, all)
+	case unproven > 0 && all == 1:
+		return "; whether it starts there is unproven"
+	case unproven > 0:
+		return fmt.Sprintf("; whether %d of %d start there is unproven", unproven, all)
+	case all == 1:
 		return "; it starts there"
-	case n[artifact.Fails] == 0 && n[artifact.Unproven] == 0:
+	default:
 		return "; they start there"
 	}
-	var parts []string
-	for _, v := range []struct {
-		verdict artifact.Verdict
-		words   string
-	}{{artifact.Fails, "won't start there"}, {artifact.Unproven, "may not"}} {
-		if n[v.verdict] > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n[v.verdict], v.words))
-		}
-	}
-	if n[artifact.Fails] == 0 {
-		parts = []string{fmt.Sprintf("%d unproven", n[artifact.Unproven])}
-	}
-	return "; " + strings.Join(parts, ", ")
 }
 
 // printVerdict tells why artifacts won't start, and what the trial came to.
