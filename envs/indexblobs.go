@@ -3,7 +3,6 @@ package envs
 import (
 	"errors"
 	"fmt"
-	"io"
 
 	"github.com/opencontainers/go-digest"
 
@@ -24,15 +23,15 @@ const (
 func (c Config) readBlob(d digest.Digest, what string, limit int64) ([]byte, error) {
 	var missing *store.MissingError
 	failed := errors.New("no store and no fleet are at hand")
-	places := []func(digest.Digest) (io.ReadCloser, error){}
+	places := []func(digest.Digest, int64) ([]byte, error){}
 	if c.Store != nil {
-		places = append(places, c.Store.OpenBlob)
+		places = append(places, c.Store.ReadBlob)
 	}
 	if c.Fleet != nil {
-		places = append(places, store.Folder{Dir: c.Fleet.Blobs()}.Open)
+		places = append(places, store.Folder{Dir: c.Fleet.Blobs()}.Read)
 	}
-	for _, open := range places { // what is damaged in one may be whole in the other
-		data, err := readAtMost(open, d, limit)
+	for _, read := range places { // what is damaged in one may be whole in the other
+		data, err := read(d, limit)
 		if err == nil {
 			return data, nil
 		}
@@ -53,19 +52,6 @@ func (c Config) readBlob(d digest.Digest, what string, limit int64) ([]byte, err
 // hasBlob reports whether readBlob would find something.
 func (c Config) hasBlob(d digest.Digest) bool {
 	return c.Store != nil && c.Store.HasBlob(d) || c.Fleet != nil && store.Folder{Dir: c.Fleet.Blobs()}.Has(d)
-}
-
-func readAtMost(open func(digest.Digest) (io.ReadCloser, error), d digest.Digest, limit int64) ([]byte, error) {
-	r, err := open(d)
-	if err != nil {
-		return nil, err
-	}
-	defer r.Close()
-	data, err := io.ReadAll(io.LimitReader(r, limit+1))
-	if err == nil && int64(len(data)) > limit {
-		err = fmt.Errorf("%s is larger than %d bytes", d, limit)
-	}
-	return data, err
 }
 
 // indexChunks are the blobs that an index leads to; none where there is no index.

@@ -57,6 +57,15 @@ func (f Folder) Open(d digest.Digest) (io.ReadCloser, error) {
 	return r, nil
 }
 
+// Read reads a small blob as a whole, as Store.ReadBlob does.
+func (f Folder) Read(d digest.Digest, limit int64) ([]byte, error) {
+	path, compressed, ok := f.path(d)
+	if !ok {
+		return nil, &MissingError{Digest: d}
+	}
+	return readWhole(path, compressed, d, limit)
+}
+
 // Fetch brings d into the store, checked and in the form in which the folder has
 // it. A blob that the folder lacks is a *MissingError.
 func (f Folder) Fetch(ctx context.Context, s *Store, d digest.Digest) error {

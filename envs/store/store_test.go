@@ -204,3 +204,53 @@ func FuzzParseManifest(f *testing.F) {
 		}
 	})
 }
+
+// A blob that is read as a whole is checked as one that is read piece by piece.
+func TestReadBlob(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "s"))
+	content := bytes.Repeat([]byte("an index\n"), 100_000)
+	d := digest.FromBytes(content)
+	w, err := s.NewCompressedBlob()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.Commit(t.Context(), d); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.ReadBlob(d, 16<<20); err != nil || !bytes.Equal(got, content) {
+		t.Errorf("got %d bytes, %v", len(got), err)
+	}
+	if got, err := s.ReadBlob(d, int64(len(content)-1)); err == nil {
+		t.Errorf("got %d bytes", len(got))
+	}
+	if _, err := s.ReadBlob(digest.FromString("none"), 1<<20); !errors.As(err, new(*MissingError)) {
+		t.Errorf("got %v", err)
+	}
+	path, compressed, _ := s.BlobPath(d)
+	if !compressed {
+		t.Fatal("it isn't compressed")
+	}
+	data, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range data {
+		bad := bytes.Clone(data)
+		bad[i] ^= 0x40
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.ReadBlob(d, 16<<20); err == nil && !bytes.Equal(got, content) {
+			t.Errorf("byte %d: got other bytes", i)
+		}
+	}
+	if err := os.WriteFile(path, data[:len(data)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.ReadBlob(d, 16<<20); !errors.As(err, new(*MismatchError)) {
+		t.Errorf("got %v", err)
+	}
+}
