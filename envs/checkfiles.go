@@ -160,7 +160,7 @@ func matters(set *content.Set, f *content.File) bool {
 		return f.Archive == content.Jar || f.Sealed
 	}
 	return f.ELF() || f.Mode&0o111 != 0 || strings.Contains(base, ".so") || isClass(f) ||
-		base == "pyvenv.cfg" || base == "qt.conf" ||
+		isConfiguration(f.Path) ||
 		set.Format == content.Wheel && path.Dir(f.Path) == path.Join(set.At, "bin")
 }
 
@@ -171,6 +171,12 @@ func relocatable(f *content.File) bool {
 	return f.ELF() && len(f.Head) >= typeAt+2 && f.Head[typeAt]|f.Head[typeAt+1] == byte(elf.ET_REL)
 }
 
+// isConfiguration tells files that say where others are looked for.
+func isConfiguration(name string) bool {
+	base := path.Base(name)
+	return base == "pyvenv.cfg" || base == "qt.conf" || path.Dir(name) == "/etc/ld.so.conf.d"
+}
+
 func isClass(f *content.File) bool {
 	return bytes.HasPrefix(f.Head, []byte("\xca\xfe\xba\xbe")) && len(f.Head) >= classHead && strings.HasSuffix(f.Path, ".class")
 }
@@ -178,10 +184,10 @@ func isClass(f *content.File) bool {
 // headOf is what is kept of a file's beginning.
 func headOf(set *content.Set, f *content.File) []byte {
 	size := scriptHead
-	switch base := path.Base(f.Path); {
+	switch {
 	case isClass(f):
 		size = classHead
-	case set.Format == content.Plain, base == "pyvenv.cfg", base == "qt.conf":
+	case set.Format == content.Plain, isConfiguration(f.Path):
 		size = artifact.HeadSize
 	}
 	return bytes.Clone(f.Head[:min(size, len(f.Head))])

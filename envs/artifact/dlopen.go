@@ -216,6 +216,9 @@ func (c *check) noted(o *object.Object, f *File) {
 func (c *check) loads(o *object.Object, f *File, names []string, how string) {
 	for _, name := range names {
 		bad := c.reach(o, f, name)
+		if bad != "" && path.IsAbs(name) && c.reach(o, f, path.Base(name)) == "" {
+			continue // in another folder here
+		}
 		if bad == "" {
 			continue
 		}

@@ -81,7 +81,7 @@ func newView(t *Target, set *Set) *view {
 	if set.Alone || len(set.Files) == 1 {
 		return &view{Target: t, set: set, sys: t.System, load: t.session.Load}
 	}
-	over := lay(t.System, set.Files)
+	over := lay(t.System, set.Files, len(set.Packages) > 0)
 	return &view{Target: t, set: set, over: over, sys: over, load: t.session.Over(over).Load}
 }
 

@@ -24,15 +24,16 @@ type overlay struct {
 	libraries map[string]*File
 	// programs are paths of interpreters that the artifact brings, by language.
 	programs map[string][]string
+	cached   map[string][]system.CacheEntry // of libraries that a package brings
 
 	laid    bool     // all files are in their places
 	folders sync.Map // what resolve found then: path to path
 }
 
-// lay puts files over a system.
-func lay(base loader.System, files []File) *overlay {
+// lay puts files over a system, as they are copied, or as a package manager installs them.
+func lay(base loader.System, files []File, installed bool) *overlay {
 	o := &overlay{base: base, files: map[string]*File{}, dirs: map[string]bool{}, libraries: map[string]*File{},
-		programs: map[string][]string{}}
+		programs: map[string][]string{}, cached: map[string][]system.CacheEntry{}}
 	// Links first: they decide where the others lie.
 	for _, links := range []bool{true, false} {
 		for i := range files {
@@ -44,6 +45,9 @@ func lay(base loader.System, files []File) *overlay {
 		}
 	}
 	o.laid = true
+	if installed {
+		o.ldconfig()
+	}
 	return o
 }
 
@@ -226,9 +230,6 @@ func (f *File) firstLine() string {
 	line, _, _ = strings.Cut(line, "\n")
 	return line[:min(len(line), shebangSize)]
 }
-
-// Cached implements loader.System.
-func (o *overlay) Cached(name string) []system.CacheEntry { return o.base.Cached(name) }
 
 // Loader implements loader.System.
 func (o *overlay) Loader(name string) (*system.Loader, bool) { return o.base.Loader(name) }

@@ -26,7 +26,7 @@ func TestOverlayFollowsLinksOfBoth(t *testing.T) {
 		{Name: "i", Path: "/usr/lib/libz.so.1.2", Object: own},
 		{Name: "j", Path: "/lib", Link: "/opt"}, // what is a folder stays one
 		{Name: "k", Path: "/opt/up", Link: "../../../../usr/lib"},
-	})
+	}, false)
 	for name, want := range map[string]string{
 		"/usr/lib/liba.so.1":             "/usr/lib/liba.so.1.0",
 		"/lib/liba.so.1":                 "/usr/lib/liba.so.1.0",
@@ -57,9 +57,19 @@ func TestOverlayFollowsLinksOfBoth(t *testing.T) {
 	if _, err := f.Object(); err != nil {
 		t.Error(err)
 	}
-	text := lay(base, []File{{Path: "/usr/lib/libt.so", Head: []byte("INPUT(-lz)")}})
+	text := lay(base, []File{{Path: "/usr/lib/libt.so", Head: []byte("INPUT(-lz)")}}, false)
 	f, _ = text.Find("/usr/lib/libt.so")
 	if _, err := f.Object(); err == nil || err.(*object.Error).Reason != object.NotELF {
 		t.Errorf("a text file is %v", err)
 	}
+}
+
+func TestPackagesHaveTheirLibrariesCached(t *testing.T) {
+	app := File{Name: "app", Path: "/usr/bin/app", Object: programFile(func(o *object.Object) { o.Needed = append(o.Needed, "libown.so.1") })}
+	set := &Set{Files: []File{app,
+		{Name: "libown.so.1.0", Path: "/opt/app/lib/libown.so.1.0", Object: libraryFile("libown.so.1", nil)},
+		{Name: "app.conf", Path: "/etc/ld.so.conf.d/app.conf", Head: []byte("# ours\n/opt/app/lib\n")}}}
+	expect(t, judged(t, acme(), set), Fails, "nothing leads it to /opt/app/lib/libown.so.1.0")
+	set.Packages = []Package{{File: "app.deb"}}
+	expect(t, judged(t, acme(), set), Starts)
 }

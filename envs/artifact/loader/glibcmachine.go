@@ -104,6 +104,9 @@ func (m *machine) wrongFloat() uint32 {
 	return armHardFloat
 }
 
+// CacheFlags is the mark that ldconfig gives to the libraries of a loader in ld.so.cache.
+func CacheFlags(l *system.Loader) uint32 { return cacheFlags(l) }
+
 // cacheFlags is the mark of a loader's own entries in ld.so.cache.
 func cacheFlags(l *system.Loader) uint32 {
 	const libc6 = 3

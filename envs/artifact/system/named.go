@@ -54,3 +54,22 @@ func (l *Live) Named(prefix string) []string {
 	slices.Sort(found)
 	return found
 }
+
+// CacheDirs are the folders that ld.so.cache has libraries of, sorted.
+func (x *Index) CacheDirs() []string { return x.cache.dirs() }
+
+// CacheDirs are the folders that ld.so.cache has libraries of, sorted.
+func (l *Live) CacheDirs() []string { return l.cache().dirs() }
+
+func (c *Cache) dirs() []string {
+	var all []string
+	seen := map[string]bool{}
+	for i := range c.entries {
+		if dir := path.Dir(c.entries[i].Path); c.entries[i].HWCap == "" && !seen[dir] {
+			seen[dir] = true
+			all = append(all, dir)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
