@@ -146,6 +146,9 @@ func (c *check) moduleOf(rule *moduleRule, version string) bool {
 		return true
 	}
 	c.answer.Kind, c.whole, c.now = Module, rule.whole, rule.now
+	if rule.in == ".node" {
+		c.nodeABI()
+	}
 	if len(c.into) > 0 || rule.abi == "" {
 		return true
 	}
@@ -156,6 +159,22 @@ func (c *check) moduleOf(rule *moduleRule, version string) bool {
 	r.Version, r.When = version, atLoad
 	r.way("build it in %s", c.Name)
 	return false
+}
+
+// nodeABI judges whose interface an addon of Node.js uses: its own, which stays, or that of
+// its engine, which each release changes.
+func (c *check) nodeABI() {
+	o := c.file.Object
+	if exports(o, "napi_register_module_v1") || imports(o, "napi_module_register") {
+		return
+	}
+	for i := range o.Imports {
+		if name := o.Imports[i].Name; strings.HasPrefix(name, "_ZN2v8") || strings.HasPrefix(name, "_ZNK2v8") || name == "node_module_register" {
+			c.unproven("module-abi", "%s uses V8's own interface (%s): which releases of Node.js take it isn't in its headers",
+				c.name, name).way("build it in %s", c.Name)
+			return
+		}
+	}
 }
 
 // languageModule finds the interpreters of a language that may load a module, those of its

@@ -120,6 +120,7 @@ func TestExtensionModules(t *testing.T) {
 		"/usr/lib/apache2/modules/mod_x.so":                    {libraryFile("", func(o *object.Object) { o.Imports = []object.Import{{Name: "ap_x"}} }), Unproven, "ap_x from whoever loads it"},
 		"/opt/node_modules/a/build/Release/a.node":             {libraryFile("", func(o *object.Object) { o.Imports = []object.Import{{Name: "napi_x"}} }), Unproven, "napi_x"},
 		"/usr/lib/ruby/vendor_ruby/3.1.0/x86_64-linux/date.so": {libraryFile("", nil), Fails, "Ruby 3.1.0"},
+		"/opt/node_modules/b/b.node":                           {libraryFile("", func(o *object.Object) { o.Imports = []object.Import{{Name: "node_module_register"}} }), Unproven, "V8's own interface"},
 		"/usr/lib/jvm/java-17/lib/libnet.so":                   {libraryFile("libnet.so", func(o *object.Object) { o.Needed = []string{"libjvm.so"} }), Fails, "the Java machine of its own folder"},
 	} {
 		expect(t, alone(t, acme(), name, c.o), c.want, c.words)
