@@ -16,17 +16,19 @@ import (
 )
 
 // questions changes whenever other questions are asked: older answers are then of no use.
-const questions = "5"
+const questions = "7"
 
 // answer is what a target said of a file.
 type answer struct {
 	Path string
-	Way  string   // one of the ways below
-	Into string   `json:",omitempty"` // the program that it was preloaded into
-	Now  bool     `json:",omitempty"` // which binds everything at once
-	Exec string   `json:",omitempty"` // why the kernel refused it
-	Load []string `json:",omitempty"` // what the loader complains about at once
-	Call []string `json:",omitempty"` // what it finds out only when everything is bound
+	Way  string // one of the ways below
+	Into string `json:",omitempty"` // the program that it was preloaded into
+	Now  bool   `json:",omitempty"` // which binds everything at once
+	// Overlooked is the program that such a module is for, and that doesn't look for it there.
+	Overlooked string   `json:",omitempty"`
+	Exec       string   `json:",omitempty"` // why the kernel refused it
+	Load       []string `json:",omitempty"` // what the loader complains about at once
+	Call       []string `json:",omitempty"` // what it finds out only when everything is bound
 }
 
 // The ways in which a target is asked.

@@ -21,7 +21,8 @@ import (
 // A room is a target's root in which questions are asked, one after the other, on a thread
 // of its own: that has its own mounts, and the root as its root folder.
 type room struct {
-	null *os.File
+	null  *os.File
+	looks map[string][]string // where programs look for modules
 }
 
 // sourceDir is where the room has the other host.
@@ -33,7 +34,7 @@ func inRoom(target, source string, do func(*room) error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked: the thread ends here, and its mounts
-		r := &room{}
+		r := &room{looks: map[string][]string{}}
 		err := r.enter(target, source)
 		if err == nil {
 			err = do(r)
@@ -166,7 +167,10 @@ func (r *room) ask(ctx context.Context, s subject) (a answer, err error) {
 }
 
 // library asks for a library as who loads it does: a module in its program, others alone.
-func (r *room) library(ctx context.Context, a *answer, s subject) error {
+func (r *room) library(ctx context.Context, a *answer, s subject) (err error) {
+	if a.Overlooked, err = r.overlooks(ctx, s); err != nil {
+		return err
+	}
 	if host, now := loadedBy(s); host != "" {
 		a.Way, a.Into, a.Now = preloaded, host, now
 		env := []string{"LD_PRELOAD=" + s.Path}

@@ -79,8 +79,14 @@ func compare(a answer, v artifact.Answer) (outcome, string) {
 		return disagreed, "unproven without a reason"
 	case v.Verdict == artifact.Unproven:
 		return unproven, reasonOf(v, artifact.Unproven).Kind
+	case v.Verdict == artifact.Starts && a.Overlooked != "":
+		return disagreed, "stead: starts; really " + a.Overlooked + " doesn't look for it there"
 	case v.Verdict == artifact.Starts && asked == never:
 		return agreed, ""
+	case v.Verdict == artifact.Fails && other == "module-abi" && a.Overlooked != "":
+		return agreed, ""
+	case v.Verdict == artifact.Fails && other == "module-abi" && said == never && asked == never:
+		return disagreed, "stead: " + reasonOf(v, artifact.Fails).Text + "; really it is looked for there"
 	case v.Verdict == artifact.Fails && other != "" && asked >= said:
 		return beyond, other
 	case v.Verdict == artifact.Fails && asked == said:
