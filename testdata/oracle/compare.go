@@ -98,6 +98,16 @@ func compare(a answer, v artifact.Answer) (outcome, string) {
 	return disagreed, fmt.Sprintf("stead: %s (%s); %s: %s (%s)", said, reasonOf(v, artifact.Fails).Text, a.Way, asked, why)
 }
 
+// essence is a verdict without words for people: which libraries are near that is missing
+// takes an index to know.
+func essence(v artifact.Answer) string {
+	text := string(v.Verdict)
+	for _, r := range v.Reasons {
+		text += fmt.Sprintf(", %s %s %s %s %s %s", r.Verdict, r.Kind, r.Library, r.Symbol, r.Version, r.When)
+	}
+	return text
+}
+
 // reasonOf is the first reason that leads to a verdict.
 func reasonOf(v artifact.Answer, verdict artifact.Verdict) artifact.Reason {
 	for _, r := range v.Reasons {
@@ -123,7 +133,9 @@ func newTally(source, target string) *tally {
 		outcomes: map[outcome]int{}, moments: map[moment]int{}, kinds: map[string]int{}}
 }
 
-func tallyOf(source, target string, answers []answer, verdicts map[string]artifact.Answer) *tally {
+// tallyOf compares answers with the verdicts by a target's index, and those with others by
+// its root.
+func tallyOf(source, target string, answers []answer, verdicts, others map[string]artifact.Answer) *tally {
 	t := newTally(source, target)
 	for _, a := range answers {
 		if a.Way == noPlace {
@@ -136,8 +148,11 @@ func tallyOf(source, target string, answers []answer, verdicts map[string]artifa
 		if ok {
 			o, why = compare(a, v)
 		}
-		if source == target && v.Verdict == artifact.Fails && m != load {
+		if source == target && v.Verdict == artifact.Fails {
 			o, why = disagreed, "fails where it is installed: "+reasonOf(v, artifact.Fails).Text
+		}
+		if other := essence(others[a.Path]); essence(v) != other {
+			o, why = disagreed, fmt.Sprintf("stead by the index: %s; by the root: %s", essence(v), other)
 		}
 		t.outcomes[o]++
 		switch o {

@@ -26,14 +26,18 @@ type oracle struct {
 // ask compares stead's verdicts for each pair of hosts with the real answers, and where
 // that is asked for, the problems.
 func (o *oracle) ask(ctx context.Context) (all, problems []*tally, err error) {
-	targets := make([]*artifact.Target, len(o.targets))
+	dir, err := os.MkdirTemp("", "stead-oracle-")
+	if err != nil {
+		return nil, nil, err
+	}
+	defer os.RemoveAll(dir)
+	indexed, live := make([]*artifact.Target, len(o.targets)), make([]*artifact.Target, len(o.targets))
 	for i, h := range o.targets {
-		t, end, err := targetOf(ctx, h)
-		if err != nil {
+		var end func() error
+		if indexed[i], live[i], end, err = targetOf(ctx, h, filepath.Join(dir, h.Name)); err != nil {
 			return nil, nil, err
 		}
 		defer end()
-		targets[i] = t
 	}
 	for _, source := range o.sources {
 		list, err := subjects(source.Root)
@@ -53,13 +57,17 @@ func (o *oracle) ask(ctx context.Context) (all, problems []*tally, err error) {
 				return nil, nil, err
 			}
 			if o.problems {
-				problems = append(problems, tallyProblems(source.Name, target.Name, answers, targets[i].System, set))
+				problems = append(problems, tallyProblems(source.Name, target.Name, answers, indexed[i].System, set))
 			}
-			verdicts, err := verdictsOf(ctx, targets[i], set)
+			verdicts, err := verdictsOf(ctx, indexed[i], set)
 			if err != nil {
 				return nil, nil, err
 			}
-			all = append(all, tallyOf(source.Name, target.Name, answers, verdicts))
+			others, err := verdictsOf(ctx, live[i], set)
+			if err != nil {
+				return nil, nil, err
+			}
+			all = append(all, tallyOf(source.Name, target.Name, answers, verdicts, others))
 		}
 	}
 	return all, problems, nil

@@ -2,71 +2,80 @@ package main
 
 import (
 	"context"
-	"strings"
+	"path/filepath"
 
+	"github.com/stead-env/stead/envs"
 	"github.com/stead-env/stead/envs/artifact"
 	"github.com/stead-env/stead/envs/artifact/system"
 	"github.com/stead-env/stead/envs/lock"
+	"github.com/stead-env/stead/envs/store"
 	"github.com/stead-env/stead/snapshot"
 	hosts "github.com/stead-env/stead/snapshot/host"
 	"github.com/stead-env/stead/snapshot/pkgdb"
+	"github.com/stead-env/stead/snapshot/scrub"
 )
 
-// targetOf is a made host as stead judges for it. Its processor is this machine's, since
-// its loader is asked here.
-func targetOf(ctx context.Context, h host) (*artifact.Target, func() error, error) {
-	db, err := database(ctx, h.Root)
+// targetOf is a made host as stead judges for it: by its index, and by its root as that of
+// the machine it runs on. Its processor is this machine's, since its loader is asked here.
+func targetOf(ctx context.Context, h host, dir string) (indexed, live *artifact.Target, end func() error, err error) {
+	cpu, err := processor(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	facts := lock.Host{Architecture: db.Architecture, Libc: db.Libc}
-	if facts.CPU, err = processor(ctx); err != nil {
-		return nil, nil, err
-	}
-	packages, owner := packagesOf(db)
-	live, err := system.OpenLive(h.Root, system.LiveOptions{CPU: facts.CPU, Packages: func() []system.Package { return packages },
-		Owner: owner})
+	index, facts, err := indexOf(ctx, h, dir, cpu)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, nil, err
 	}
-	return &artifact.Target{Name: h.Name, System: live, Host: facts, Facts: live.Facts()}, live.Close, nil
+	root, err := system.OpenLive(h.Root, system.LiveOptions{CPU: cpu,
+		Packages: func() []system.Package { return index.Facts().Packages },
+		Owner: func(path string) string {
+			f, _ := index.Find(path)
+			return f.Package
+		}})
+	if err != nil {
+		return nil, nil, nil, err
+	}
+	return &artifact.Target{Name: h.Name, System: index, Host: facts, Facts: index.Facts()},
+		&artifact.Target{Name: h.Name, System: root, Host: facts, Facts: root.Facts()}, root.Close, nil
+}
+
+// here is a folder on a machine with a processor.
+type here struct {
+	*hosts.Dir
+	cpu string
+}
+
+func (h here) Live(context.Context) (snapshot.Live, error) { return snapshot.Live{CPU: h.cpu}, nil }
+
+// indexOf makes a host's index as a check for it does; dir is for what that takes.
+func indexOf(ctx context.Context, h host, dir, cpu string) (*system.Index, lock.Host, error) {
+	st, err := store.Open(dir)
+	if err != nil {
+		return nil, lock.Host{}, err
+	}
+	fleet, err := envs.OpenFleet(filepath.Join(dir, "fleet")) // which isn't there
+	if err != nil {
+		return nil, lock.Host{}, err
+	}
+	rules, err := scrub.New(nil, nil)
+	if err != nil {
+		return nil, lock.Host{}, err
+	}
+	root, err := hosts.Folder(h.Root)
+	if err != nil {
+		return nil, lock.Host{}, err
+	}
+	defer root.Close()
+	return envs.IndexHost(ctx, envs.Config{Store: st, Fleet: fleet}, here{root, cpu},
+		envs.SnapshotOptions{Address: h.Root, Readers: pkgdb.Readers, Rules: rules})
 }
 
 func processor(ctx context.Context) (level string, err error) {
-	here, err := hosts.Folder("/")
+	machine, err := hosts.Folder("/")
 	if err != nil {
 		return "", err
 	}
-	live, err := here.Live(ctx)
+	defer machine.Close()
+	live, err := machine.Live(ctx)
 	return live.CPU, err
-}
-
-func database(ctx context.Context, root string) (*snapshot.Database, error) {
-	h, err := hosts.Folder(root)
-	if err != nil {
-		return nil, err
-	}
-	return snapshot.ReadDatabase(ctx, h, pkgdb.Readers)
-}
-
-// packagesOf are the packages of a database, and who brought a path.
-func packagesOf(db *snapshot.Database) (list []system.Package, owner func(path string) string) {
-	by := map[string]string{}
-	for _, p := range db.Packages {
-		pkg := system.Package{Name: p.Name, Version: p.Version, Architecture: p.Architecture}
-		for line := range strings.Lines(string(p.Control)) {
-			if provides, ok := strings.CutPrefix(line, "Provides:"); ok {
-				for _, one := range strings.Split(provides, ",") {
-					pkg.Provides = append(pkg.Provides, strings.TrimSpace(one))
-				}
-			}
-		}
-		list = append(list, pkg)
-		for _, file := range p.Files {
-			by[strings.TrimPrefix(file, "usr/")] = p.Name // /usr is merged
-		}
-	}
-	return list, func(p string) string {
-		return by[strings.TrimPrefix(strings.TrimPrefix(p, "/"), "usr/")]
-	}
 }
