@@ -16,7 +16,7 @@ import (
 )
 
 // questions changes whenever other questions are asked: older answers are then of no use.
-const questions = "7"
+const questions = "8"
 
 // answer is what a target said of a file.
 type answer struct {
@@ -24,7 +24,8 @@ type answer struct {
 	Way  string // one of the ways below
 	Into string `json:",omitempty"` // the program that it was preloaded into
 	Now  bool   `json:",omitempty"` // which binds everything at once
-	// Overlooked is the program that such a module is for, and that doesn't look for it there.
+	// Overlooked is the program that such a module is for, and that doesn't look for it
+	// there, or isn't there itself.
 	Overlooked string   `json:",omitempty"`
 	Exec       string   `json:",omitempty"` // why the kernel refused it
 	Load       []string `json:",omitempty"` // what the loader complains about at once

@@ -27,16 +27,19 @@ print(*sys.path, *("*" + s for s in m.EXTENSION_SUFFIXES), sep="\n")`}},
 	{regexp.MustCompile(`/postgresql/\d+/lib/`), "/usr/lib/postgresql/*/bin/pg_config", []string{"--pkglibdir"}},
 }
 
-// overlooks is the program of the target that such modules are for and that doesn't look
-// where this one lies, or for such a name; "" where there is none, or it does look there.
+// overlooks is the program of the target that such modules are for, where it doesn't look
+// for this one, or isn't there; "" where it looks, or nothing is known of such modules.
 func (r *room) overlooks(ctx context.Context, s subject) (string, error) {
 	for _, l := range searchers {
 		if !l.path.MatchString(s.Path) {
 			continue
 		}
 		programs, err := filepath.Glob(l.program)
-		if err != nil || len(programs) == 0 {
+		if err != nil {
 			return "", err
+		}
+		if len(programs) == 0 {
+			return l.program, nil
 		}
 		program := programs[0]
 		told, ok := r.looks[program]

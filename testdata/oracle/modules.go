@@ -23,6 +23,7 @@ var modules = []struct {
 	{regexp.MustCompile(`/php/\d+/.*\.so$`), "/usr/bin/php*[0-9]", false},
 	{regexp.MustCompile(`/ruby/.*\.so$`), "/usr/bin/ruby*[0-9]", false},
 	{regexp.MustCompile(`/lua/5\.3/.*\.so$|/liblua5\.3-`), "/usr/bin/lua5.3", true},
+	{regexp.MustCompile(`/zsh/.*\.so$`), "/usr/bin/zsh", false},
 	{regexp.MustCompile(`/rsyslog/.*\.so$`), "/usr/sbin/rsyslogd", true},
 	{regexp.MustCompile(`/sudo/.*\.so(\.|$)`), "/usr/bin/sudo", false},
 	{regexp.MustCompile(`/postfix/.*\.so$`), "/usr/lib/postfix/sbin/master", false},

@@ -38,25 +38,29 @@ func TestCompare(t *testing.T) {
 	starts := artifact.Answer{Verdict: artifact.Starts}
 	fine, missing := answer{}, answer{Load: []string{"liba.so.1 => not found"}}
 	lazy, warned := answer{Call: []string{"undefined symbol: a\t(/b)"}}, answer{Load: []string{"b: weak version `X' not found"}}
+	overlooked := answer{Overlooked: "/usr/bin/python3"}
 	for name, c := range map[string]struct {
 		a    answer
 		v    artifact.Answer
 		want outcome
 	}{
-		"both start":                      {fine, starts, agreed},
-		"a warning":                       {warned, starts, agreed},
-		"both fail":                       {missing, fails("missing-library", "load"), agreed},
-		"both fail when called":           {lazy, fails("missing-symbol", "call"), agreed},
-		"starts, really not":              {missing, starts, disagreed},
-		"starts, really until called":     {lazy, starts, disagreed},
-		"fails, really not":               {fine, fails("missing-symbol", "load"), disagreed},
-		"fails later than really":         {missing, fails("missing-symbol", "call"), disagreed},
-		"fails earlier than really":       {lazy, fails("missing-symbol", "load"), disagreed},
-		"fails for what isn't a loader's": {fine, fails("module-abi", "load"), beyond},
-		"fails for both":                  {missing, fails("module-abi", "load"), beyond},
-		"unproven":                        {missing, maybe, unproven},
-		"unproven without a reason":       {fine, artifact.Answer{Verdict: artifact.Unproven}, disagreed},
-		"refused by the kernel":           {answer{Exec: "no such file"}, fails("no-loader", "load"), agreed},
+		"both start":                       {fine, starts, agreed},
+		"a warning":                        {warned, starts, agreed},
+		"both fail":                        {missing, fails("missing-library", "load"), agreed},
+		"both fail when called":            {lazy, fails("missing-symbol", "call"), agreed},
+		"starts, really not":               {missing, starts, disagreed},
+		"starts, really until called":      {lazy, starts, disagreed},
+		"fails, really not":                {fine, fails("missing-symbol", "load"), disagreed},
+		"fails later than really":          {missing, fails("missing-symbol", "call"), disagreed},
+		"fails earlier than really":        {lazy, fails("missing-symbol", "load"), disagreed},
+		"fails for what isn't a loader's":  {fine, fails("cpu", "load"), beyond},
+		"fails where it is looked for":     {fine, fails("module-abi", "load"), disagreed},
+		"fails where it isn't":             {overlooked, fails("module-abi", "load"), agreed},
+		"starts where it isn't looked for": {overlooked, starts, disagreed},
+		"fails for both":                   {missing, fails("cpu", "load"), beyond},
+		"unproven":                         {missing, maybe, unproven},
+		"unproven without a reason":        {fine, artifact.Answer{Verdict: artifact.Unproven}, disagreed},
+		"refused by the kernel":            {answer{Exec: "no such file"}, fails("no-loader", "load"), agreed},
 	} {
 		if got, why := compare(c.a, c.v); got != c.want {
 			t.Errorf("%s: %s (%s), not %s", name, got, why, c.want)
@@ -90,12 +94,12 @@ func TestSample(t *testing.T) {
 		h := host{Name: name, Root: filepath.Join(dir, root)}
 		o.sources, o.targets = append(o.sources, h), append(o.targets, h)
 	}
-	_, problems, err := o.ask(t.Context())
+	all, problems, err := o.ask(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if !report(&out, problems, false) {
+	if !report(&out, problems, false) || !report(&out, all, false) {
 		t.Errorf("%s", out.Bytes())
 	}
 }

@@ -275,3 +275,33 @@ func FuzzConfiguration(f *testing.F) {
 		}
 	})
 }
+
+// What lies in a folder of its own is found by its name, as an index finds it: a verdict
+// for a root is that for its index.
+func TestLiveNamed(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	for _, name := range []string{"opt/app/lib/liba.so.1", "opt/app/lib/libb.so", "usr/lib/jvm/lib/liba.so.1", "usr/share/liba.so.1"} {
+		if err := os.MkdirAll(filepath.Join(root, filepath.Dir(name)), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(root, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("usr/lib", filepath.Join(root, "lib")); err != nil {
+		t.Fatal(err)
+	}
+	live, err := OpenLive(root, LiveOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer live.Close()
+	for prefix, want := range map[string][]string{
+		"liba.so": {"/opt/app/lib/liba.so.1", "/usr/lib/jvm/lib/liba.so.1"}, "libb.so": {"/opt/app/lib/libb.so"}, "libc.so": nil,
+	} {
+		if got := live.Named(prefix); !slices.Equal(got, want) {
+			t.Errorf("Named(%s) = %q, want %q", prefix, got, want)
+		}
+	}
+}

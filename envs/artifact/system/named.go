@@ -2,6 +2,7 @@ package system
 
 import (
 	"cmp"
+	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -37,8 +38,8 @@ func (x *Index) listNames() [][2]string {
 	return all
 }
 
-// Named are the paths of files in the loaders' own folders whose name begins with a
-// prefix: a running machine isn't searched for more.
+// Named are the paths of libraries whose file name begins with a prefix, sorted: those in
+// the loaders' own folders, and only where these have none, wherever libraries lie.
 func (l *Live) Named(prefix string) []string {
 	var found []string
 	for _, loader := range l.known() {
@@ -48,6 +49,13 @@ func (l *Live) Named(prefix string) []string {
 				if p := path.Join(real, name); strings.HasPrefix(name, prefix) && !slices.Contains(found, p) {
 					found = append(found, p)
 				}
+			}
+		}
+	}
+	if len(found) == 0 {
+		for _, p := range l.libraries() {
+			if strings.HasPrefix(path.Base(p), prefix) {
+				found = append(found, p)
 			}
 		}
 	}
@@ -72,4 +80,30 @@ func (c *Cache) dirs() []string {
 	}
 	slices.Sort(all)
 	return all
+}
+
+// libraryFolders are where libraries lie that loaders don't find by themselves.
+var libraryFolders = []string{"lib", "lib32", "lib64", "libx32", "usr/lib", "usr/lib32", "usr/lib64", "usr/libx32",
+	"usr/libexec", "usr/local", "opt"}
+
+const maxListed = 1 << 20 // entries of these folders
+
+// listLibraries lists what has the name of a library there; links are not followed.
+func (l *Live) listLibraries() (list []string) {
+	listed := 0
+	for _, dir := range libraryFolders {
+		if l.lstat("/"+dir).kind != folder {
+			continue
+		}
+		_ = fs.WalkDir(l.root.FS(), dir, func(p string, d fs.DirEntry, err error) error {
+			switch listed++; {
+			case listed > maxListed:
+				return fs.SkipAll
+			case err == nil && !d.IsDir() && strings.Contains(d.Name(), ".so"):
+				list = append(list, "/"+p)
+			}
+			return nil // what can't be read isn't known
+		})
+	}
+	return list
 }
