@@ -135,8 +135,12 @@ func (w *work) openJudgedHost(ctx context.Context, address string) (*envs.Judged
 	if err != nil {
 		return nil, err
 	}
-	return envs.JudgeHost(ctx, w.config, h, envs.SnapshotOptions{Address: address, Readers: pkgdb.Readers, Rules: rules,
+	j, err := envs.JudgeHost(ctx, w.config, h, envs.SnapshotOptions{Address: address, Readers: pkgdb.Readers, Rules: rules,
 		Architecture: architectureOf(h), Wire: strings.HasPrefix(address, "ssh:")})
+	if err != nil {
+		return nil, err
+	}
+	return j, finish(h)
 }
 
 func openJudgedFolder(ctx context.Context, address string) (*envs.Judged, error) {

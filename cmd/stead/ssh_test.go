@@ -50,11 +50,46 @@ func testSSH(r *real) {
 	if far.Identity != near.Identity || again.Identity != near.Identity || again.New {
 		r.t.Errorf("near %+v, far %+v, again %+v", near, far, again)
 	}
+	r.indexOverSSH(d.Path(), wire)
 	if fingerprint(r.t, r.host) != before {
 		r.t.Error("the host was written to")
 	}
 	if left, _ := filepath.Glob(r.path("lead", "cache", "received-*")); len(left) > 0 {
 		r.t.Errorf("what was received is still there: %v", left)
+	}
+}
+
+// indexOverSSH takes an index alone over the wire, where the store has the packages: hardly
+// a program crosses it. Its verdicts are those of the release, and of the host as it is.
+func (r *real) indexOverSSH(path string, wire *hosttest.Wire) {
+	r.t.Helper()
+	command := func(args ...string) *exec.Cmd {
+		cmd := r.command("fleet-far", "lead", args...)
+		cmd.Env = append(cmd.Env, "PATH="+path)
+		return cmd
+	}
+	before, begun := wire.Bytes.Load(), time.Now()
+	r.must(command("snapshot", "ssh://prod", "alone", "--take", "index", "--yes"))
+	r.t.Logf("an index alone: %.1f s and %d bytes over the wire", time.Since(begun).Seconds(), wire.Bytes.Load()-before)
+	program := filepath.Join(r.host, "usr/bin/dpkg")
+	fi, err := os.Stat(program)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	before, begun = wire.Bytes.Load(), time.Now()
+	var got struct {
+		Answers []struct{ Target, Verdict string }
+	}
+	r.answer(command("check", program, "--for", "acme", "--for", "alone", "--for", "ssh://prod", "--json"), &got)
+	r.t.Logf("a check for the host as it is: %.1f s and %d bytes over the wire (a program has %d)", time.Since(begun).Seconds(),
+		wire.Bytes.Load()-before, fi.Size())
+	if len(got.Answers) != 3 {
+		r.t.Errorf("got %+v", got)
+	}
+	for _, a := range got.Answers {
+		if a.Verdict != "starts" {
+			r.t.Errorf("%s: %s", a.Target, a.Verdict)
+		}
 	}
 }
 
