@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sync/errgroup"
@@ -74,6 +75,8 @@ type view struct {
 	over *overlay // nil where the files don't travel together
 	sys  loader.System
 	load func(loader.Program) *loader.Result
+
+	hosts sync.Map // of programs of the set that load modules: whether they fail
 }
 
 func newView(t *Target, set *Set) *view {
@@ -222,6 +225,7 @@ func (v *view) checkObject(f *File) *check {
 		c.answer.Into, c.answer.Now = c.into[0], c.now
 	}
 	c.problems(res)
+	c.checkHost()
 	if c.over != nil && res.Loader != nil && c.over.files[res.Loader.Path] != nil {
 		c.unproven(string(loader.NoLoader), "the artifact brings a loader for %s in place of %s's: what that finds isn't known",
 			c.name, c.Name)
@@ -235,6 +239,28 @@ func (v *view) checkObject(f *File) *check {
 	c.travels(res)
 	c.needs(res)
 	return c
+}
+
+// checkHost judges the artifact's own program that loads a module: it has to start first.
+func (c *check) checkHost() {
+	if c.over == nil || len(c.into) == 0 {
+		return
+	}
+	f, _, ok := c.over.at(c.into[0])
+	if !ok || f == c.file || f.Object == nil {
+		return
+	}
+	lacks, known := c.hosts.Load(f)
+	if !known {
+		host := c.check(f, Program)
+		host.problems(c.load(loader.Program{Path: c.into[0], Object: f.Object}))
+		lacks = slices.ContainsFunc(host.answer.Reasons, func(r Reason) bool { return r.Verdict == Fails && r.When == atLoad })
+		c.hosts.Store(f, lacks)
+	}
+	if lacks == true {
+		c.fails("interpreter", "%s is loaded by %s of the artifact, which doesn't start on %s itself", c.name, c.into[0],
+			c.Name).When = atLoad
+	}
 }
 
 // objectKind tells programs from libraries. Some libraries can be started too, as libc

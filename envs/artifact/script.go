@@ -23,7 +23,7 @@ var searchPath = []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/us
 // checkText judges what isn't ELF: a script, by who interprets it. It is nil for files
 // that nobody starts.
 func (v *view) checkText(f *File, only bool) *check {
-	if !f.Executable && !only || len(f.Head) == 0 {
+	if !only && (!f.Executable || strings.HasPrefix(f.Path, "/usr/share/doc/")) || len(f.Head) == 0 {
 		return nil
 	}
 	c := v.check(f, Script)

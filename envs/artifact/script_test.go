@@ -143,6 +143,24 @@ func TestShippedJava(t *testing.T) {
 	}
 }
 
+func TestModuleOfAnInterpreterThatTravels(t *testing.T) {
+	set := &Set{Files: []File{
+		{Name: "fast", Path: "/opt/py/lib/python3.12/site-packages/fast.cpython-312-x86_64-linux-gnu.so", Object: libraryFile("", func(o *object.Object) {
+			o.Imports = []object.Import{{Name: "Py_New"}}
+		})},
+		{Name: "python3.12", Path: "/opt/py/bin/python3.12", Executable: true, Object: programFile(func(o *object.Object) {
+			o.Exports = exported("Py_New")
+		})},
+	}}
+	a := judged(t, acme(), set)
+	expect(t, a, Starts)
+	if a.Into != "/opt/py/bin/python3.12" {
+		t.Errorf("it was judged in %q", a.Into)
+	}
+	set.Files[1].Object.Needed = []string{"libgone.so.1", "libc.so.6"}
+	expect(t, judged(t, acme(), set), Fails, "which doesn't start on acme@3 itself")
+}
+
 func TestClassFiles(t *testing.T) {
 	class := func(name string, major byte) File {
 		return File{Name: name, Head: []byte{0xca, 0xfe, 0xba, 0xbe, 0, 0, 0, major}}

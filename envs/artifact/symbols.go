@@ -147,9 +147,12 @@ func (c *check) needs(res *loader.Result) {
 	}
 }
 
+// maxLookUps bounds how often symbols of one object are looked up for what it needs.
+const maxLookUps = 4 << 20
+
 // needSymbols adds the symbols that an object takes without a version.
 func (c *check) needSymbols(o *object.Object, others []*loader.Mapped, need func(*loader.Mapped) *Need) {
-	for i := range o.Imports {
+	for i := range min(len(o.Imports), maxLookUps/max(len(others), 1)) {
 		im := &o.Imports[i]
 		if im.Version != "" || im.Weak {
 			continue
