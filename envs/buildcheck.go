@@ -11,6 +11,7 @@ import (
 
 	"github.com/stead-env/stead/envs/artifact"
 	"github.com/stead-env/stead/envs/artifact/content"
+	"github.com/stead-env/stead/envs/artifact/loader"
 )
 
 // DisagreementError says that a trial and a verdict can't both be right, which is a mistake
@@ -48,6 +49,9 @@ func (r *builder) judge(ctx context.Context, dir string, list *Artifacts, found 
 	if err != nil {
 		return err
 	}
+	if judged.target != nil {
+		judged.target.Env = "" // they were built in it
+	}
 	sets, err := ReadArtifacts(ctx, []string{dir}, ArtifactOptions{})
 	if err != nil {
 		return err
@@ -72,6 +76,7 @@ func (r *builder) judge(ctx context.Context, dir string, list *Artifacts, found 
 		return err
 	}
 	list.Answers = checked.Answers
+	r.tellOfTools(list.Answers)
 	list.placed(dir)
 	if list.Trial != nil && !list.Trial.OK() {
 		list.Verdict = artifact.Fails
@@ -87,6 +92,30 @@ func (r *builder) judge(ctx context.Context, dir string, list *Artifacts, found 
 		r.disagreement = d
 	}
 	return err
+}
+
+// tellOfTools says of libraries that are missing on the target where they came from: a
+// linker took them out of the tools.
+func (r *builder) tellOfTools(answers []artifact.Answer) {
+	if r.tools.Layer == nil {
+		return
+	}
+	for _, a := range answers {
+		for i := range a.Reasons {
+			reason := &a.Reasons[i]
+			name := path.Base(reason.Library)
+			if reason.Kind != string(loader.MissingLibrary) || strings.ContainsAny(name, "*?[\\") {
+				continue
+			}
+			for _, dir := range []string{"usr/lib", "usr/lib/*", "lib", "lib/*"} {
+				if found, err := filepath.Glob(filepath.Join(r.tools.Layer.Path, dir, name)); err == nil && len(found) > 0 {
+					reason.Ways = append([]string{fmt.Sprintf("the tools brought %s, which production lacks: link it statically, or install it on %s and take a snapshot again",
+						name, r.release.Target)}, reason.Ways...)
+					break
+				}
+			}
+		}
+	}
 }
 
 // startsInView judges an artifact where it was built, and tried: what it lacks in

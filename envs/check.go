@@ -58,7 +58,7 @@ func JudgeRelease(ctx context.Context, cfg Config, rel Release, opts IndexOption
 		j.unknown = err
 		return j, nil
 	}
-	j.target = &artifact.Target{Name: j.Name, System: index, Host: header.Host, Facts: index.Facts()}
+	j.target = &artifact.Target{Name: j.Name, Env: rel.Target, System: index, Host: header.Host, Facts: index.Facts()}
 	return j, nil
 }
 

@@ -77,6 +77,8 @@ func initText(dir, fleet string, targets []string) string {
 # fetch = ["go", "mod", "download"]  # with the network, before command
 # command = ["make"]                 # without; sees STEAD_TARGET, STEAD_RELEASE, STEAD_REVISION
 # artifacts = ["build/*"]            # come to dist/TARGET/
+# trial = ["build/app", "--version"] # started there without tools, to see that it starts
+# dlopen = ["libcups.so.2"]          # what artifacts load by name; [] for nothing
 
 [env]                                # sessions; but for home, network and display builds, too
 # network = "none"                   # or "host"

@@ -23,7 +23,10 @@ const (
 
 // Target is a system to judge for. It is used by its address.
 type Target struct {
-	Name   string // for people: "acme@3", "/"
+	Name string // for people: "acme@3", "/"
+	// Env is what the env is called that one can build in for it: "acme"; "" where there is
+	// none, and where what is judged was built there.
+	Env    string
 	System loader.System
 	// Host are the facts of its lock: its kernel and processor may be unknown.
 	Host  lock.Host

@@ -225,7 +225,9 @@ func (c *check) unmet(p *Package, field string, alternatives []string) {
 			reason := c.fails("depends", "%s depends on %s, and %s has %s %s", p.Package.Name,
 				strings.TrimSpace(field), c.Name, have.Name, cmp.Or(have.Version, "without a version"))
 			reason.Library, reason.Version, reason.Package = r.name, r.version, have.Name+" "+have.Version
-			reason.way("build it in %s, and let the packager find out what it depends on", c.Name)
+			if c.Env != "" {
+				reason.way("build it in %s, and let the packager find out what it depends on", c.Env)
+			}
 			return
 		}
 	}

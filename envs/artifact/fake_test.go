@@ -136,7 +136,7 @@ func acme() *Target {
 	m.add("/usr/bin/env", "coreutils", programFile(nil))
 	m.script("/usr/bin/wrapper", "/bin/sh")
 	m.script("/usr/bin/round", "/usr/bin/round")
-	return &Target{Name: "acme@3", System: m, Host: lock.Host{Architecture: "amd64", Kernel: "5.10.0-28-amd64", CPU: "x86-64-v2"},
+	return &Target{Name: "acme@3", Env: "acme", System: m, Host: lock.Host{Architecture: "amd64", Kernel: "5.10.0-28-amd64", CPU: "x86-64-v2"},
 		Facts: system.Facts{
 			Packages: []system.Package{
 				{Name: "libc6", Version: "2.31-13+deb11u11", Architecture: "amd64"},

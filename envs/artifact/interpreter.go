@@ -59,7 +59,7 @@ func (c *check) pythonModule() bool {
 	r := c.fails("module-abi", "%s is for %s, and %s has Python %s: it isn't found by that", c.name, want,
 		c.Name, and(versionsOf(all)))
 	r.Version, r.Found, r.When = tag, all[0].Path, atLoad
-	r.way("build it in %s", c.Name)
+	r.buildIn(c.Target)
 	r.way("build it against the limited API (abi3), or ship a Python along")
 	return false
 }
@@ -108,7 +108,7 @@ func (c *check) perlModule() bool {
 	r := c.fails("module-abi", "%s is for Perl %s, and %s has %s: it isn't found by that", c.name, version,
 		c.Name, and(versionsOf(all)))
 	r.Version, r.Found, r.When = version, all[0].Path, atLoad
-	r.way("build it in %s", c.Name)
+	r.buildIn(c.Target)
 	return false
 }
 

@@ -36,7 +36,7 @@ func TestMissingVersionSaysWhatForAndWhatIsThere(t *testing.T) {
 		o.Requirements = []object.Requirement{requires("libc.so.6", "GLIBC_2.34")}
 		o.Imports = []object.Import{{Name: "pthread_create", Version: "GLIBC_2.34", File: "libc.so.6"}}
 	}))
-	expect(t, a, Fails, "GLIBC_2.34", "for pthread_create", "goes up to GLIBC_2.30", "libc6 2.31-13+deb11u11", "build in acme@3")
+	expect(t, a, Fails, "GLIBC_2.34", "for pthread_create", "goes up to GLIBC_2.30", "libc6 2.31-13+deb11u11", "build it in acme: stead build acme")
 	if r := a.Reasons[0]; r.Version != "GLIBC_2.34" || r.Found != "/lib64/libc.so.6" || r.When != "load" {
 		t.Errorf("the reason is %+v", r)
 	}

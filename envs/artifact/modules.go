@@ -157,7 +157,7 @@ func (c *check) moduleOf(rule *moduleRule, version string) bool {
 	}
 	r := c.fails("module-abi", "%s is for %s, and %s has none of that", c.name, strings.TrimSpace(rule.abi+" "+version), c.Name)
 	r.Version, r.When = version, atLoad
-	r.way("build it in %s", c.Name)
+	r.buildIn(c.Target)
 	return false
 }
 

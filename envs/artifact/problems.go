@@ -124,7 +124,7 @@ func (c *check) noLoader(res *loader.Result) {
 	if strings.Contains(o.Interp, "/nix/store/") || strings.Contains(o.Interp, "/gnu/store/") {
 		r.way("build it outside of %s's store", strings.Split(o.Interp, "/")[1])
 	}
-	r.way("build it in %s", c.Name)
+	r.buildIn(c.Target)
 }
 
 func (c *check) wrongMachine() {
@@ -178,7 +178,7 @@ func (c *check) missingLibrary(p loader.Problem) {
 	if len(near) > 0 {
 		r.Found, r.Package = near[0].Path, c.brought(near[0])
 	}
-	r.way("build in %s", c.Name)
+	r.buildIn(c.Target)
 	if c.own(p.By) != nil || p.By == nil {
 		r.way("add %s to the artifact, with a RUNPATH of $ORIGIN", lib)
 	}
@@ -259,7 +259,7 @@ func (c *check) missingVersion(p loader.Problem) {
 		}
 	}
 	r := c.reasonOf(c.fails(string(p.Kind), "%s", text), p)
-	r.way("build in %s", c.Name)
+	r.buildIn(c.Target)
 	if c.own(p.By) != nil && mayTravel(p.Library) {
 		r.way("add a %s that has it to the artifact, with a RUNPATH of $ORIGIN", p.Library)
 	}
@@ -309,7 +309,7 @@ func (c *check) copySize(p loader.Problem) {
 	r := c.reasonOf(c.unproven(string(p.Kind), "%s keeps a copy of %s: %d bytes in %s, %d in %s on %s:"+
 		" the loader goes on, and what it reads or writes beyond is something else", c.by(p.By), p.Symbol, p.Want,
 		c.by(p.By), p.Have, p.Library, c.Name), p)
-	r.way("build in %s", c.Name)
+	r.buildIn(c.Target)
 }
 
 func (c *check) badRELR(p loader.Problem, res *loader.Result) {
@@ -320,7 +320,7 @@ func (c *check) badRELR(p loader.Problem, res *loader.Result) {
 	r := c.reasonOf(c.fails(string(p.Kind), "%s has packed relocations (DT_RELR), which %s of %s doesn't apply",
 		c.by(p.By), libc, c.Name), p)
 	r.way("link with -Wl,-z,nopack-relative-relocs")
-	r.way("build in %s", c.Name)
+	r.buildIn(c.Target)
 }
 
 // unreadable answers for a file that begins as ELF does and can't be read as such.

@@ -31,6 +31,14 @@ func (r *Reason) way(format string, args ...any) *Reason {
 	return r
 }
 
+// buildIn says where to build it instead.
+func (r *Reason) buildIn(t *Target) *Reason {
+	if t.Env == "" {
+		return r
+	}
+	return r.way("build it in %s: stead build %s", t.Env, t.Env)
+}
+
 // brought names the package that a file of the target comes from, with its version:
 // "libssl1.1 1.1.1w-0+deb11u1"; "" where that isn't known.
 func (t *Target) brought(f system.File) string {

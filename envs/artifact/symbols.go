@@ -58,7 +58,7 @@ func (c *check) missingSymbol(m *missing, res *loader.Result) *Reason {
 				by, c.Name, what, c.name)
 		}
 		return c.fails(kind, "%s of %s needs %s, which nothing that %s loads has", by, c.Name, what, c.name).
-			way("build in %s", c.Name)
+			buildIn(c.Target)
 	}
 	if c.isLibrary() && (m.Version == "" || m.Found == nil) && !c.whole {
 		text := fmt.Sprintf("%s needs %s from whoever loads it: no library that it names has it", by, what)
@@ -76,7 +76,7 @@ func (c *check) missingSymbol(m *missing, res *loader.Result) *Reason {
 	if m.Later {
 		text += "; it starts, and ends when it calls that"
 	}
-	return c.fails(kind, "%s", text).way("build in %s", c.Name)
+	return c.fails(kind, "%s", text).buildIn(c.Target)
 }
 
 // shadows tells whether a library of the artifact is loaded, in place of the target's
