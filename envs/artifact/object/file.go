@@ -13,6 +13,8 @@ import (
 // Bounds on what a file can make a reader do: far above what real objects have, of which
 // the largest exports some hundred thousand symbols.
 const (
+	maxAddress = 1 << 56   // the most of memory
+	maxMemory  = 1 << 36   // bytes of a segment in memory
 	maxHeaders = 1 << 16   // bytes of program headers: the kernel's own limit
 	maxDynamic = 1 << 16   // entries of PT_DYNAMIC
 	maxStrings = 64 << 20  // bytes of DT_STRTAB
@@ -35,6 +37,7 @@ type image struct {
 	o     *Object
 
 	goNote bool // a note says that Go built it
+	tls    bool // it has a PT_TLS
 }
 
 // damaged is the error of a file whose header is one, and the rest isn't.
@@ -135,26 +138,24 @@ func (im *image) headers(head []byte) error {
 // checkStart looks at what a program needs to be started: where its code is, and program
 // headers in memory, for its loader to find.
 func (im *image) checkStart(entry, headers, size uint64) error {
-	im.o.NoEntry = true
-	// On some machines what is entered is a pointer, among the data.
-	anywhere := slices.Contains([]elf.Machine{elf.EM_PPC64, elf.EM_IA_64, elf.EM_PARISC}, im.o.Machine)
-	mapped, program := false, false
+	im.o.NoEntry = !im.code(entry)
+	mapped, program, placed := false, false, false
 	for _, p := range im.progs {
 		switch p.Type {
 		case elf.PT_LOAD:
-			if (anywhere || p.Flags&elf.PF_X != 0) && entry >= p.Vaddr && entry-p.Vaddr < p.Memsz {
-				im.o.NoEntry = false
-			}
 			mapped = mapped || headers >= p.Off && headers+size <= p.Off+p.Filesz
 			im.o.Unaligned = im.o.Unaligned || p.Align%page != 0
 		case elf.PT_INTERP:
 			program = true
+		case elf.PT_PHDR:
+			placed = true // by it, glibc knows where a program lies
 		}
 	}
+	im.o.NoEntry = im.o.NoEntry || program && !placed && im.o.Type == elf.ET_DYN
 	if program && !mapped {
 		return im.damaged("no segment has its program headers")
 	}
-	return nil
+	return im.checkSegments()
 }
 
 const page = 4096 // the least that there are
@@ -172,7 +173,6 @@ func (im *image) prog(b []byte) elf.ProgHeader {
 
 // checkLoads holds what is to be mapped against what the kernel and loaders can map.
 func (im *image) checkLoads() error {
-	const space = 1 << 56 // the most of memory
 	var loads int
 	var last uint64
 	for _, p := range im.progs {
@@ -182,14 +182,14 @@ func (im *image) checkLoads() error {
 		switch {
 		case p.Off > uint64(im.size) || p.Filesz > uint64(im.size)-p.Off:
 			return im.damaged("it ends within a segment")
-		case p.Filesz > p.Memsz || p.Memsz > space || p.Vaddr > space:
+		case p.Filesz > p.Memsz || p.Memsz > maxMemory || p.Vaddr > maxAddress:
 			return im.damaged("a segment has no size that can be")
 		case (p.Vaddr-p.Off)%page != 0:
 			return im.damaged("a segment's address and offset don't agree")
 		case loads > 0 && p.Vaddr < last:
 			return im.damaged("its segments are in no order")
 		}
-		last = p.Vaddr
+		last = p.Vaddr + p.Memsz
 		loads++
 	}
 	if loads == 0 {
@@ -237,7 +237,7 @@ func (im *image) file(b []byte, off uint64) error {
 // offset is where in the file an address lies, and how many bytes of its segment follow.
 func (im *image) offset(addr uint64) (off, rest uint64, err error) {
 	for _, p := range slices.Backward(im.progs) { // where they overlap, the last is on top
-		if p.Type == elf.PT_LOAD && addr >= p.Vaddr && addr-p.Vaddr < p.Filesz {
+		if p.Type == elf.PT_LOAD && p.Flags&elf.PF_R != 0 && addr >= p.Vaddr && addr-p.Vaddr < p.Filesz {
 			return p.Off + (addr - p.Vaddr), p.Filesz - (addr - p.Vaddr), nil
 		}
 	}

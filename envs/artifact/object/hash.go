@@ -50,7 +50,7 @@ func (im *image) gnuHash(addr uint64) (hashTable, error) {
 		return nil, im.damaged("its hash table has %d words of filter", words)
 	}
 	word := im.pick(4, 8)
-	h := &gnuTable{first: int(first), bits: uint32(word * 8), shift: u(head[12:]), run: int(first)}
+	h := &gnuTable{first: int(first), bits: uint32(word * 8), shift: u(head[12:]) & 31, run: int(first)}
 	addr += 16
 	raw, err := im.memory(addr, uint64(words)*uint64(word))
 	if err != nil {
@@ -178,13 +178,16 @@ func (h *sysvTable) finds(i int, name string) bool {
 	if i >= len(h.reached) || h.buckets == 0 {
 		return false
 	}
-	var hash uint32
-	for j := range len(name) {
-		hash = hash<<4 + uint32(name[j])
+	return h.reached[i] == sysvHashOf(name)%h.buckets+1
+}
+
+// sysvHashOf is the hash that DT_HASH and versions have.
+func sysvHashOf(name string) (hash uint32) {
+	for i := range len(name) {
+		hash = hash<<4 + uint32(name[i])
 		hash ^= hash >> 24 & 0xf0
 	}
-	hash &= 0x0fffffff
-	return h.reached[i] == hash%h.buckets+1
+	return hash & 0x0fffffff
 }
 
 // words reads n numbers of four bytes.

@@ -58,7 +58,11 @@ func (im *image) segments() error {
 }
 
 // Tags that debug/elf has no name for.
-const dtRELR = elf.DynTag(36)
+const (
+	dtRELRSize = elf.DynTag(35)
+	dtRELR     = elf.DynTag(36)
+	dtRELREnt  = elf.DynTag(37)
+)
 
 // tags are the entries of PT_DYNAMIC: of those that may come once, the last counts.
 type tags struct {
@@ -133,6 +137,9 @@ func (im *image) dynamic() error {
 	o.NoDefaultLibs = flags1&elf.DF_1_NODEFLIB != 0
 	o.PIE = flags1&elf.DF_1_PIE != 0
 	o.RELR = t.has(dtRELR)
+	if err := im.checkDynamic(t); err != nil {
+		return err
+	}
 	strs, err := im.strings(t)
 	if err != nil {
 		return err

@@ -1,6 +1,9 @@
 package object
 
-import "debug/elf"
+import (
+	"debug/elf"
+	"slices"
+)
 
 // kinds are a machine's relocations that ask for more than an address: what is copied out
 // of a library, and what is looked up when it is first called.
@@ -36,63 +39,35 @@ const (
 	markCopy
 )
 
-// marks tells for each symbol what relocations want of it.
-func (im *image) marks(t *tags) ([]byte, error) {
-	var marks []byte
-	kinds := relocations[im.o.Machine]
-	mark := func(r reloc, plt bool) error {
-		switch {
-		case r.kind == 0 || r.symbol == 0:
-			return nil
-		case r.symbol >= maxSymbols:
-			return im.damaged("it relocates symbol %d", r.symbol)
-		}
-		for int(r.symbol) >= len(marks) {
-			marks = append(marks, make([]byte, max(1024, int(r.symbol)+1-len(marks)))...)
-		}
-		switch {
-		case r.kind == kinds.copy:
-			marks[r.symbol] |= markCopy
-		case plt && r.kind == kinds.jump:
-			marks[r.symbol] |= markLazy
-		default:
-			marks[r.symbol] |= markNow
-		}
-		return nil
-	}
-	if im.mips {
-		return nil, nil
-	}
-	for tag, size := range map[elf.DynTag]int{elf.DT_RELENT: im.pick(8, 16), elf.DT_RELAENT: im.pick(12, 24)} {
-		if t.has(tag) && t.one[tag] != uint64(size) {
-			return nil, im.damaged("its relocations have %d bytes each", t.one[tag])
-		}
-	}
-	for _, rt := range im.relocTables(t) {
-		if err := im.relocate(rt, mark); err != nil {
-			return nil, err
-		}
-	}
-	return marks, nil
+// types are the relocations that a loader knows, for machines where that is held against
+// an object: with any other it gives up.
+var types = map[elf.Machine][]uint32{
+	elf.EM_386:     {0, 1, 2, 5, 6, 7, 8, 14, 35, 36, 37, 38, 41, 42},
+	elf.EM_X86_64:  {0, 1, 2, 5, 6, 7, 8, 10, 16, 17, 18, 24, 32, 33, 36, 37, 38},
+	elf.EM_AARCH64: {0, 257, 1024, 1025, 1026, 1027, 1028, 1029, 1030, 1031, 1032},
 }
+
+// relative is a machine's relocation that asks for nothing but the object's own address,
+// and resolved the one that calls a function for it. Of others neither is looked at.
+var relative, resolved = map[elf.Machine]uint32{elf.EM_386: 8, elf.EM_X86_64: 8, elf.EM_AARCH64: 1027},
+	map[elf.Machine]uint32{elf.EM_X86_64: 37, elf.EM_AARCH64: 1032}
 
 // relocTable is a table of relocations.
 type relocTable struct {
 	addr, size uint64
-	entry      int // bytes of each
+	entry      int    // bytes of each
+	relative   uint64 // so many at its start are relative
 	plt        bool
 }
 
-// relocTables are those of an object, without the part that needs no symbols.
+// relocTables are those of an object.
 func (im *image) relocTables(t *tags) []relocTable {
-	rela := relocTable{addr: t.one[elf.DT_RELA], size: t.one[elf.DT_RELASZ], entry: im.pick(12, 24)}
-	rel := relocTable{addr: t.one[elf.DT_REL], size: t.one[elf.DT_RELSZ], entry: im.pick(8, 16)}
+	rela := relocTable{addr: t.one[elf.DT_RELA], size: t.one[elf.DT_RELASZ], entry: im.pick(12, 24), relative: t.one[elf.DT_RELACOUNT]}
+	rel := relocTable{addr: t.one[elf.DT_REL], size: t.one[elf.DT_RELSZ], entry: im.pick(8, 16), relative: t.one[elf.DT_RELCOUNT]}
 	plt := relocTable{addr: t.one[elf.DT_JMPREL], size: t.one[elf.DT_PLTRELSZ], entry: rel.entry, plt: true}
 	if elf.DynTag(t.one[elf.DT_PLTREL]) == elf.DT_RELA {
 		plt.entry = rela.entry
 	}
-	rela.skip(t.one[elf.DT_RELACOUNT])
-	rel.skip(t.one[elf.DT_RELCOUNT])
 	// Some linkers count the PLT's among the others too, as their end.
 	for _, rt := range []*relocTable{&rela, &rel} {
 		if plt.addr >= rt.addr && plt.addr-rt.addr < rt.size && plt.addr+plt.size == rt.addr+rt.size {
@@ -102,32 +77,142 @@ func (im *image) relocTables(t *tags) []relocTable {
 	return []relocTable{rela, rel, plt}
 }
 
-// skip leaves out what the linker has counted as relative, at the start.
-func (rt *relocTable) skip(count uint64) {
-	if size := count * uint64(rt.entry); count < maxRelocs && size <= rt.size {
-		rt.addr, rt.size = rt.addr+size, rt.size-size
-	}
+// relocs goes through relocations.
+type relocs struct {
+	im       *image
+	kinds    kinds
+	types    []uint32
+	relative uint32
+	resolved uint32
+	textrel  bool   // code may be relocated too
+	room     uint32 // symbols that there can be
+	marks    []byte
+	last     *elf.ProgHeader // the segment of the last one
+	slots    *slots
 }
 
-// reloc is what counts of a relocation.
-type reloc struct {
-	symbol, kind uint32
-}
-
-func (im *image) relocate(rt relocTable, mark func(reloc, bool) error) error {
-	if rt.size > maxRelocs {
-		return im.damaged("its relocations have %d bytes", rt.size)
+// marks tells for each symbol what relocations want of it.
+func (im *image) marks(t *tags) ([]byte, error) {
+	if im.mips {
+		return nil, nil
 	}
-	return im.each(rt.addr, rt.size, rt.entry, func(_ int, b []byte) error {
-		if !im.is64 {
-			info := im.order.Uint32(b[4:])
-			return mark(reloc{info >> 8, info & 0xff}, rt.plt)
+	machine := im.o.Machine
+	r := &relocs{im: im, kinds: relocations[machine], types: types[machine], relative: relative[machine],
+		resolved: resolved[machine], slots: im.slots(t), room: uint32(im.symbolRoom(t)),
+		textrel: t.has(elf.DT_TEXTREL) || elf.DynFlag(t.one[elf.DT_FLAGS])&elf.DF_TEXTREL != 0}
+	for _, rt := range im.relocTables(t) {
+		if rt.size > maxRelocs || rt.size%uint64(rt.entry) != 0 {
+			return nil, im.damaged("its relocations have %d bytes", rt.size)
 		}
+		if err := im.each(rt.addr, rt.size, rt.entry, func(i int, b []byte) error { return r.entry(rt, i, b) }); err != nil {
+			return nil, err
+		}
+	}
+	if err := r.packed(t.one[dtRELR], t.one[dtRELRSize]); err != nil {
+		return nil, err
+	}
+	return r.marks, r.slots.end()
+}
+
+// entry looks at a relocation.
+func (r *relocs) entry(rt relocTable, i int, b []byte) error {
+	im := r.im
+	var at, addend uint64
+	var symbol, kind uint32
+	if im.is64 {
 		info := im.order.Uint64(b[8:])
-		kind := uint32(info)
+		at, symbol, kind = im.order.Uint64(b), uint32(info>>32), uint32(info)
+		if rt.entry == 24 {
+			addend = im.order.Uint64(b[16:])
+		}
 		if im.o.Machine == elf.EM_SPARCV9 {
 			kind &= 0xff // the rest is data
 		}
-		return mark(reloc{uint32(info >> 32), kind}, rt.plt)
+	} else {
+		info := im.order.Uint32(b[4:])
+		at, symbol, kind = uint64(im.order.Uint32(b)), info>>8, info&0xff
+	}
+	switch {
+	case r.types != nil && !slices.Contains(r.types, kind):
+		return im.damaged("it has a relocation %d", kind)
+	case uint64(i) < rt.relative && kind != r.relative && r.relative != 0:
+		return im.damaged("relocations that are counted as relative aren't")
+	case kind == 0:
+		return nil
+	case !r.writes(at):
+		return im.damaged("it relocates %#x", at)
+	case kind == r.resolved && kind != 0 && !im.code(addend):
+		return im.damaged("it calls %#x for an address", addend)
+	}
+	// Only some relocations have their addend with them, the others in its place.
+	if err := r.slots.relocated(at, kind == r.relative && rt.entry == 24, addend); err != nil {
+		return err
+	}
+	switch {
+	case symbol == 0 || kind == r.relative:
+		return nil
+	case symbol >= r.room:
+		return im.damaged("it relocates symbol %d", symbol)
+	}
+	for int(symbol) >= len(r.marks) {
+		r.marks = append(r.marks, make([]byte, max(1024, int(symbol)+1-len(r.marks)))...)
+	}
+	switch {
+	case kind == r.kinds.copy:
+		r.marks[symbol] |= markCopy
+	case rt.plt && kind == r.kinds.jump:
+		r.marks[symbol] |= markLazy
+	default:
+		r.marks[symbol] |= markNow
+	}
+	return nil
+}
+
+// writes says whether a loader can relocate what is at an address.
+func (r *relocs) writes(at uint64) bool {
+	inside := func(p *elf.ProgHeader) bool { return at >= p.Vaddr && at-p.Vaddr < p.Memsz }
+	if r.last != nil && inside(r.last) {
+		return true
+	}
+	for i := range r.im.progs {
+		p := &r.im.progs[i]
+		if p.Type == elf.PT_LOAD && (r.textrel || p.Flags&elf.PF_W != 0) && inside(p) {
+			r.last = p
+			return true
+		}
+	}
+	return false
+}
+
+// packed goes through DT_RELR: addresses, and sets of the words that follow them.
+func (r *relocs) packed(addr, size uint64) error {
+	im := r.im
+	width := uint64(im.pick(4, 8))
+	if size > maxRelocs || size%width != 0 {
+		return im.damaged("its relocations have %d bytes", size)
+	}
+	var next uint64
+	return im.each(addr, size, int(width), func(_ int, b []byte) error {
+		w := im.word(b)
+		if w&1 == 0 {
+			if !r.writes(w) {
+				return im.damaged("it relocates %#x", w)
+			}
+			next = w + width
+			return r.slots.relocated(w, false, 0)
+		}
+		for i, set := uint64(0), w>>1; set != 0; i, set = i+1, set>>1 {
+			if set&1 == 0 {
+				continue
+			}
+			if !r.writes(next + i*width) {
+				return im.damaged("it relocates %#x", next+i*width)
+			}
+			if err := r.slots.relocated(next+i*width, false, 0); err != nil {
+				return err
+			}
+		}
+		next += (8*width - 1) * width
+		return nil
 	})
 }

@@ -50,7 +50,7 @@ func (im *image) symbols(t *tags, strs *table, versions []version) error {
 		return nil
 	}
 	addr, ok := t.one[elf.DT_SYMTAB]
-	if !ok {
+	if !ok || uint64(count) > im.symbolRoom(t) {
 		return im.damaged("it has no symbols where it needs some")
 	}
 	entry := im.pick(16, 24)
@@ -109,9 +109,11 @@ func (s *scan) symbol(i int, b []byte) error {
 	}
 	found := s.hash != nil && s.hash.finds(i, name)
 	bind, undefined := elf.ST_BIND(sym.info), sym.section == elf.SHN_UNDEF
-	if bind != elf.STB_GLOBAL && bind != elf.STB_WEAK && bind != elf.STB_LOOS { // that is STB_GNU_UNIQUE
+	if bind == elf.STB_LOCAL {
 		return nil
 	}
+	// Of a symbol that others have, any binding will do; STB_LOOS is STB_GNU_UNIQUE.
+	found = found && (bind == elf.STB_GLOBAL || bind == elf.STB_WEAK || bind == elf.STB_LOOS)
 	v, hidden, err := s.version(i)
 	if err != nil {
 		return err
@@ -129,6 +131,9 @@ func (s *scan) symbol(i int, b []byte) error {
 	case undefined && mark&(markNow|markLazy) != 0 && visibility != elf.STV_HIDDEN && visibility != elf.STV_INTERNAL:
 		o.Imports = append(o.Imports, Import{Name: name, Version: v.name, File: v.file, Weak: weak, Lazy: mark&markNow == 0})
 	case !undefined && found && s.exported(sym, name):
+		if !s.im.possible(sym) {
+			return s.im.damaged("its symbol %s lies in no segment", name)
+		}
 		e := Export{Name: name, Version: v.name, Hidden: hidden, Weak: weak, Type: elf.ST_TYPE(sym.info)}
 		if e.data() {
 			e.Size = sym.size
@@ -158,6 +163,19 @@ func (s *scan) exported(sym symbol, name string) bool {
 	// Linkers leave a symbol for each version: nothing to bind to.
 	return sym.section == elf.SHN_ABS &&
 		!slices.ContainsFunc(s.im.o.Definitions, func(d Definition) bool { return d.Name == name })
+}
+
+// possible says whether an exported symbol can be where it says.
+func (im *image) possible(sym symbol) bool {
+	switch kind := elf.ST_TYPE(sym.info); {
+	case sym.section == elf.SHN_ABS, kind == elf.STT_NOTYPE: // linkers' marks may lie outside
+		return true
+	case kind == elf.STT_TLS:
+		return im.tls
+	case kind == elf.STT_GNU_IFUNC:
+		return im.code(sym.value)
+	}
+	return im.mapped(sym.value, 0, 0)
 }
 
 // version is a symbol's.

@@ -62,9 +62,9 @@ func (v *versionTable) definitions(addr uint64) error {
 		if err != nil {
 			return err
 		}
-		flags, index, names := u16(b[2:]), u16(b[4:]), u16(b[6:])
-		if names == 0 {
-			return v.im.damaged("a version has no name")
+		flags, index := u16(b[2:]), u16(b[4:])
+		if u16(b) != 1 {
+			return v.im.damaged("it defines versions in a format %d", u16(b))
 		}
 		aux, err := v.im.memory(addr+uint64(u32(b[12:])), 8)
 		if err != nil {
@@ -73,6 +73,9 @@ func (v *versionTable) definitions(addr uint64) error {
 		name, err := v.strs.at(uint64(u32(aux)))
 		if err != nil {
 			return err
+		}
+		if u32(b[8:]) != sysvHashOf(name) {
+			return v.im.damaged("the hash of version %s isn't right", name)
 		}
 		d := Definition{Name: name, Index: index & (maxVersion - 1), Base: flags&1 != 0, Weak: flags&2 != 0}
 		v.im.o.Definitions = append(v.im.o.Definitions, d)
@@ -97,6 +100,9 @@ func (v *versionTable) requirements(addr uint64) error {
 		if err != nil {
 			return err
 		}
+		if u16(b) != 1 {
+			return v.im.damaged("it requires versions in a format %d", u16(b))
+		}
 		file, err := v.strs.at(uint64(u32(b[4:])))
 		if err != nil {
 			return err
@@ -113,6 +119,9 @@ func (v *versionTable) requirements(addr uint64) error {
 			name, err := v.strs.at(uint64(u32(a[8:])))
 			if err != nil {
 				return err
+			}
+			if u32(a) != sysvHashOf(name) {
+				return v.im.damaged("the hash of version %s isn't right", name)
 			}
 			r.Versions = append(r.Versions, Required{Name: name, Weak: u16(a[4:])&2 != 0})
 			v.set(u16(a[6:]), version{name: name, file: file})
