@@ -45,7 +45,11 @@ func (c *check) relations(p *Package) {
 		return
 	}
 	for _, field := range p.Depends {
-		if p.Format == content.RPM && c.rpmBuiltin(p, field) {
+		if p.Format == content.RPM && strings.HasPrefix(field, "(") {
+			c.unproven("depends", "%s depends on %s, which isn't followed", p.Package.Name, field)
+			continue
+		}
+		if p.Format == content.RPM && rpmBuiltin(field) {
 			continue
 		}
 		met := false
@@ -62,7 +66,7 @@ func (c *check) relations(p *Package) {
 	}
 	for _, field := range p.Excludes {
 		r := parseRelation(p.Format, field)
-		if there, ok := c.installed(p.Format, r); ok && r.name != p.Package.Name {
+		if there, ok := c.installed(p, r); ok && r.name != p.Package.Name {
 			reason := c.fails("depends", "%s can't be installed beside %s %s of %s: it excludes %s", p.Package.Name,
 				there.Name, there.Version, c.Name, strings.TrimSpace(field))
 			reason.Library, reason.Package = r.name, there.Name+" "+there.Version
@@ -126,7 +130,7 @@ func parseRelation(format content.Format, s string) relation {
 
 // met tells whether the target, or another package of the set, satisfies a relation.
 func (c *check) met(p *Package, r relation) bool {
-	if _, ok := c.installed(p.Format, r); ok {
+	if _, ok := c.installed(p, r); ok {
 		return true
 	}
 	if p.Format == content.RPM && path.IsAbs(r.name) {
@@ -143,19 +147,30 @@ func (c *check) met(p *Package, r relation) bool {
 	return false
 }
 
-// installed finds a package of the target that satisfies a relation.
-func (t *Target) installed(format content.Format, r relation) (system.Package, bool) {
+// installed finds a package of the target that satisfies a relation of another.
+func (t *Target) installed(of *Package, r relation) (system.Package, bool) {
 	for _, p := range t.versions[r.name] {
-		if satisfies(format, r, p.Name, p.Version, nil) {
+		if t.beside(of, p) && satisfies(of.Format, r, p.Name, p.Version, nil) {
 			return p, true
 		}
 	}
 	for _, i := range t.providers[r.name] {
-		if p := t.Facts.Packages[i]; satisfies(format, r, "", "", p.Provides) {
+		if p := t.Facts.Packages[i]; t.beside(of, p) && satisfies(of.Format, r, "", "", p.Provides) {
 			return p, true
 		}
 	}
 	return system.Package{}, false
+}
+
+// beside tells whether a package counts for one of another architecture: programs and data
+// do, libraries don't.
+func (t *Target) beside(of *Package, p system.Package) bool {
+	general := func(a string) bool { return a == "" || a == "all" || a == "noarch" }
+	mine := of.Architecture
+	if general(mine) {
+		mine = t.Host.Architecture
+	}
+	return general(mine) || general(p.Architecture) || sameMachine(mine, p.Architecture) || !strings.HasPrefix(p.Name, "lib")
 }
 
 func satisfies(format content.Format, r relation, name, version string, provides []string) bool {
@@ -242,7 +257,7 @@ var rpmSoname = regexp.MustCompile(`^([^\s()]+\.so[^\s()]*)\(([^()]*)\)(?:\(64bi
 
 // rpmBuiltin tells relations that need no package: rpm's own, and those for libraries,
 // which the verdicts on the files look at closer.
-func (c *check) rpmBuiltin(_ *Package, field string) bool {
+func rpmBuiltin(field string) bool {
 	return strings.HasPrefix(field, "rpmlib(") || strings.HasPrefix(field, "config(") ||
-		strings.HasPrefix(field, "rtld(") || rpmSoname.MatchString(field) || strings.HasPrefix(field, "(")
+		strings.HasPrefix(field, "rtld(") || rpmSoname.MatchString(field)
 }

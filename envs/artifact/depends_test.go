@@ -49,6 +49,11 @@ func TestDebDepends(t *testing.T) {
 	expect(t, judged(t, acme(), packaged(content.Deb, content.Package{Excludes: []string{"exim4 (<< 4.90)"}})), Starts)
 	expect(t, judged(t, acme(), packaged(content.Deb, content.Package{Architecture: "arm64"})), Fails, "is for arm64, and acme@3 is amd64")
 	expect(t, judged(t, acme(), packaged(content.RPM, content.Package{Depends: []string{"bash"}})), Unproven, "acme@3 has no rpm")
+	foreign := acme()
+	foreign.Facts.Packages[1].Architecture = "i386"
+	expect(t, judged(t, foreign, packaged(content.Deb, content.Package{Architecture: "amd64", Depends: []string{"libssl1.1"}})), Fails, "libssl1.1")
+	expect(t, judged(t, foreign, packaged(content.Deb, content.Package{Architecture: "i386", Depends: []string{"libssl1.1", "exim4"}})), Starts)
+	expect(t, judged(t, foreign, packaged(content.Deb, content.Package{Architecture: "i386", Depends: []string{"libc6"}})), Fails, "libc6")
 	empty := acme()
 	empty.Facts.Packages = nil
 	expect(t, judged(t, empty, packaged(content.Deb, content.Package{Depends: []string{"bash"}})), Unproven, "isn't known")
@@ -58,6 +63,7 @@ func TestRPMRequires(t *testing.T) {
 	target := acme()
 	target.Facts.Packages[2].Name = "rpm"
 	target.Facts.Packages[1].Version = "1:1.1.1k-9.el8"
+	target.Facts.Packages[4].Provides = []string{"perl(A::B) = 2.0"}
 	for relation, c := range map[string]Verdict{
 		"rpmlib(CompressedFileNames) <= 3.0.4-1": Starts,
 		"libc.so.6(GLIBC_2.34)(64bit)":           Starts, // its files are judged by themselves
@@ -68,6 +74,9 @@ func TestRPMRequires(t *testing.T) {
 		"/bin/zsh":                               Fails,
 		"config(app) = 2.0":                      Starts,
 		"nothing-like-it":                        Fails,
+		"(bash or zsh)":                          Unproven,
+		"perl(A::B) >= 2":                        Starts,
+		"perl(A::C)":                             Fails,
 	} {
 		expect(t, judged(t, target, packaged(content.RPM, content.Package{Depends: []string{relation}})), c)
 	}

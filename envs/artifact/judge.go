@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/stead-env/stead/envs/artifact/content"
 	"github.com/stead-env/stead/envs/artifact/loader"
 	"github.com/stead-env/stead/envs/artifact/object"
 	"github.com/stead-env/stead/envs/artifact/system"
@@ -99,9 +100,11 @@ func (t *Target) prepare() {
 	t.providers = map[string][]int{}
 	for i, p := range t.Facts.Packages {
 		for _, provided := range p.Provides {
-			name := debRelation.FindStringSubmatch(provided)
-			if name != nil && !slices.Contains(t.providers[name[1]], i) {
-				t.providers[name[1]] = append(t.providers[name[1]], i)
+			for _, format := range []content.Format{content.Deb, content.RPM} {
+				name := parseRelation(format, provided).name
+				if !slices.Contains(t.providers[name], i) {
+					t.providers[name] = append(t.providers[name], i)
+				}
 			}
 		}
 	}
