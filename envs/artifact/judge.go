@@ -215,6 +215,9 @@ func (v *view) checkObject(f *File) *check {
 	o := f.Object
 	c := v.check(f, objectKind(o))
 	if c.answer.Kind == StaticProgram {
+		if o.ABIVersion == appImage {
+			c.carries()
+		}
 		c.checkMachine()
 		c.checkKernel([]*object.Object{o}, nil)
 		c.checkCPU([]*object.Object{o}, nil)
@@ -224,6 +227,13 @@ func (v *view) checkObject(f *File) *check {
 		return c // no interpreter of the target takes it
 	}
 	res := v.load(loader.Program{Path: f.Path, Object: o, Into: c.into, Now: c.now})
+	if host := c.hostOf(res); host != "" {
+		c.answer.Kind, c.into = Module, []string{host}
+		res = v.load(loader.Program{Path: f.Path, Object: o, Into: c.into})
+	}
+	if o.ABIVersion == appImage {
+		c.carries()
+	}
 	if len(c.into) > 0 {
 		c.answer.Into, c.answer.Now = c.into[0], c.now
 	}
@@ -243,6 +253,37 @@ func (v *view) checkObject(f *File) *check {
 	c.needs(res)
 	return c
 }
+
+// appImage is what an AppImage has for the version of its ABI: the first letter of its mark.
+const appImage = 'A'
+
+func (c *check) carries() {
+	c.unproven("bundle", "%s carries files in itself, as AppImages do: what those need isn't looked at", c.name).
+		way("unpack it with --appimage-extract, and check the folder")
+}
+
+// hostOf finds the program of the artifact that has what one of its libraries lacks: it is
+// the one that loads it, as a plugin. It is "" where nothing lacks, or no program has it.
+func (c *check) hostOf(res *loader.Result) string {
+	if c.over == nil || c.answer.Kind != Library || len(c.over.hosts) == 0 {
+		return ""
+	}
+	for _, p := range res.Problems {
+		if p.Kind != loader.MissingSymbol || p.Harmless || p.Version != "" {
+			continue
+		}
+		for _, name := range c.over.hosts[:min(len(c.over.hosts), maxHosts)] {
+			if exports(c.over.files[name].Object, p.Symbol) {
+				return name
+			}
+		}
+		return ""
+	}
+	return ""
+}
+
+// maxHosts bounds the programs that are looked through for what a plugin lacks.
+const maxHosts = 100
 
 // checkHost judges the artifact's own program that loads a module: it has to start first.
 func (c *check) checkHost() {

@@ -190,3 +190,25 @@ func TestUnknownPackagesAndInterpreters(t *testing.T) {
 	a := alone(t, target, "/usr/lib/python3/dist-packages/x.cpython-311-x86_64-linux-gnu.so", libraryFile("", nil))
 	expect(t, a, Unproven, "which interpreters acme@3 has isn't known")
 }
+
+func TestPluginOfAProgramThatTravels(t *testing.T) {
+	set := &Set{Files: []File{
+		{Name: "plugin.so", Path: "/opt/app/plugins/plugin.so", Object: libraryFile("", func(o *object.Object) {
+			o.Imports = []object.Import{{Name: "app_register"}}
+		})},
+		{Name: "app", Path: "/opt/app/app", Object: programFile(func(o *object.Object) { o.Exports = exported("app_register") })},
+	}}
+	a := judged(t, acme(), set)
+	expect(t, a, Starts)
+	if a.Kind != Module || a.Into != "/opt/app/app" {
+		t.Errorf("it is a %s, judged in %q", a.Kind, a.Into)
+	}
+	set.Files[0].Object.Imports = append(set.Files[0].Object.Imports, object.Import{Name: "app_vanished"})
+	expect(t, judged(t, acme(), set), Unproven, "app_vanished, which neither a library that it names nor /opt/app/app has")
+}
+
+func TestAppImagesAreNotLookedInto(t *testing.T) {
+	expect(t, alone(t, acme(), "/opt/x.AppImage", elfFile(func(o *object.Object) {
+		o.Type, o.Dynamic, o.ABIVersion = elf.ET_EXEC, false, 'A'
+	})), Unproven, "--appimage-extract")
+}

@@ -24,7 +24,9 @@ type overlay struct {
 	libraries map[string]*File
 	// programs are paths of interpreters that the artifact brings, by language.
 	programs map[string][]string
-	cached   map[string][]system.CacheEntry // of libraries that a package brings
+	// hosts are programs of the artifact that others can bind to: they may load its plugins.
+	hosts  []string
+	cached map[string][]system.CacheEntry // of libraries that a package brings
 
 	laid    bool     // all files are in their places
 	folders sync.Map // what resolve found then: path to path
@@ -84,6 +86,9 @@ func (o *overlay) register(name string, f *File) {
 	if objectKind(f.Object) == Program {
 		language := strings.TrimRight(base, "0123456789.")
 		o.programs[language] = append(o.programs[language], name)
+		if len(f.Object.Exports) > 0 {
+			o.hosts = append(o.hosts, name)
+		}
 	}
 }
 
