@@ -17,13 +17,15 @@ func many(n int, format string) (list []string) {
 	return list
 }
 
+// bare is a library for the loaders of these tests.
+func bare(change func(o *object.Object)) *object.Object {
+	o := &object.Object{Class: elf.ELFCLASS64, Data: elf.ELFDATA2LSB, Type: elf.ET_DYN, Machine: elf.EM_X86_64, Dynamic: true}
+	change(o)
+	return o
+}
+
 // What is made to be followed for ever ends, and never as a program that starts.
 func TestBounds(t *testing.T) {
-	bare := func(change func(o *object.Object)) *object.Object {
-		o := &object.Object{Class: elf.ELFCLASS64, Data: elf.ELFDATA2LSB, Type: elf.ET_DYN, Machine: elf.EM_X86_64, Dynamic: true}
-		change(o)
-		return o
-	}
 	for name, c := range map[string]struct {
 		program *object.Object
 		libs    int
