@@ -2,9 +2,11 @@ package envs
 
 import (
 	"bytes"
+	"context"
 	"crypto/md5" //nolint:gosec // dpkg's sums
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -364,6 +366,63 @@ func TestIndexHost(t *testing.T) {
 	if read("another"); reads["usr/bin/agent"] > 0 || reads["opt/x/lib/libx.so.1"] != 1 {
 		t.Errorf("read %v", reads)
 	}
+}
+
+// refusing is a bundle of a host: some contents it doesn't give.
+type refusing struct {
+	snapshot.Host
+	why map[string]error
+}
+
+func (h refusing) Read(ctx context.Context, paths []string, fn func(string, io.Reader, error) error) error {
+	var rest []string
+	for _, p := range paths {
+		if err := h.why[p]; err == nil {
+			rest = append(rest, p)
+		} else if err := fn(p, nil, err); err != nil {
+			return err
+		}
+	}
+	return h.Host.Read(ctx, rest, fn)
+}
+
+// What was withheld on a host is missing from its index, but without a library there is
+// none, unless the library is in the store.
+func TestIndexOfBundle(t *testing.T) {
+	b := newIndexed(t)
+	d, err := host.Folder(b.root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer d.Close()
+	rules, err := scrub.New(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	why := map[string]error{"usr/local/bin/own": &snapshot.WithheldError{Reason: "a key"}}
+	read := func() (*system.Index, error) {
+		x, _, err := IndexHost(t.Context(), b.cfg, refusing{d, why}, SnapshotOptions{Address: "x", Readers: pkgdb.Readers, Rules: rules})
+		return x, err
+	}
+	x, err := read()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.holds(x)
+	if _, ok := x.Find("/usr/local/bin/own"); ok {
+		t.Error("a withheld file is there")
+	}
+	why["usr/bin/agent"] = &snapshot.UnsentError{Path: "usr/bin/agent", Original: true}
+	b.cfg.Store = testStore(t)
+	var unsent *UnsentIndexError
+	if _, err = read(); !errors.As(err, &unsent) || unsent.Path != "usr/bin/agent" {
+		t.Errorf("got %v", err)
+	}
+	b.taken(&restless{})
+	if x, err = read(); err != nil {
+		t.Fatal(err)
+	}
+	b.holds(x)
 }
 
 func FuzzProvides(f *testing.F) {

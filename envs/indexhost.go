@@ -40,7 +40,7 @@ func (e *UnsentIndexError) Error() string {
 
 // Hint says how to go on.
 func (e *UnsentIndexError) Hint() string {
-	return "stead snapshot of a bundle that was made at --take minimal or standard makes a release with an index"
+	return "a snapshot of it fetches the packages: stead snapshot bundle:FILE TARGET, of a bundle made at --take minimal or standard"
 }
 
 // unread are rules for contents that don't leave a host: none of them is looked into.
@@ -106,8 +106,8 @@ func isData(f snapshot.File) bool {
 	return f.Type == snapshot.Regular && f.Size > maxSmall/2 && f.Mode&0o111 == 0 && !strings.Contains(path.Base(f.Path), ".so")
 }
 
-// findStored finds files that are as their packages brought them, by what a snapshot goes
-// by, in the trees of the store: they aren't read from the host.
+// findStored finds files that are as their packages brought them, by size and time as in
+// any snapshot, in the trees of the store: they aren't read from the host.
 func (h *hostIndex) findStored(ctx context.Context, pinned []lock.Package, wanted store.Manifest) error {
 	trees := map[[3]string]string{}
 	for _, p := range pinned {
@@ -136,7 +136,7 @@ func (h *hostIndex) findStored(ctx context.Context, pinned []lock.Package, wante
 			if !ok || f.Type != snapshot.Regular || own.Type != f.Type {
 				continue
 			}
-			if _, again := h.stored[at]; again || own.Size != f.Size || own.MTime != f.MTime || own.Mode != f.Mode {
+			if _, again := h.stored[at]; again || own.Size != f.Size || own.MTime != f.MTime {
 				shared[at] = true
 			}
 			h.stored[at] = storedFile{tree.Root(), f.Path, f.Digest}
@@ -161,7 +161,10 @@ func (h *hostIndex) read(ctx context.Context, wanted store.Manifest, known func(
 		if s, ok := h.stored[f.Path]; ok {
 			f.Digest = s.digest
 		} else if f.Type == snapshot.Regular {
-			sum, _, err := h.contents.of(f)
+			sum, withheld, err := h.contents.of(f)
+			if withheld != "" {
+				continue // by whoever made a bundle of the host
+			}
 			if errors.As(err, new(*snapshot.UnsentError)) {
 				return &UnsentIndexError{f.Path}
 			}
