@@ -28,9 +28,9 @@ func TestNoLoader(t *testing.T) {
 	w := at(t, glibc)
 	w.program("/opt/p", usesA, "-Wl,--unresolved-symbols=ignore-all", "-Wl,--dynamic-linker=/lib/ld-other.so.1")
 	w.problem(w.agree("/opt/p", fails), loader.NoLoader)
-	w.program("/opt/p", usesA, "-Wl,--unresolved-symbols=ignore-all")
-	w.patch("/opt/p", func(b []byte) []byte { b[18] = 183; return b })
-	w.problem(w.agree("/opt/p", fails), loader.WrongMachine)
+	w.gcc("/opt/q", "void _start(void){}", "-nostdlib", "-pie")
+	w.patch("/opt/q", func(b []byte) []byte { b[18] = 183; return b })
+	w.problem(w.agree("/opt/q", fails), loader.WrongMachine)
 }
 
 func TestStatic(t *testing.T) {

@@ -201,9 +201,9 @@ func TestRELR(t *testing.T) {
 	source := "int x; int *keep[64] = {&x,&x,&x,&x,&x,&x,&x,&x}; int main(){return *keep[3];}"
 	w.program("/opt/p", source, "-pie", "-Wl,-z,pack-relative-relocs")
 	w.agree("/opt/p", starts)
-	// Older C libraries don't define the version.
+	// Older C libraries don't define the version. (The other name's hash is the same.)
 	w.patch("/lib/x86_64-linux-gnu/libc.so.6", func(b []byte) []byte {
-		return bytes.Replace(b, []byte("GLIBC_ABI_DT_RELR\x00"), []byte("GLIBC_ABI_DT_NONE\x00"), 1)
+		return bytes.Replace(b, []byte("GLIBC_ABI_DT_RELR\x00"), []byte("GLIBC_ABI_DT_REMB\x00"), 1)
 	})
 	if p := w.problem(w.agree("/opt/p", fails), loader.MissingVersion); p.Version != "GLIBC_ABI_DT_RELR" {
 		t.Error(p)
@@ -218,7 +218,7 @@ func TestRELRWithoutItsVersion(t *testing.T) {
 	w.agree("/opt/p", starts) // it needs no C library, and so needs not say that it takes RELR
 	w.change = func(l *system.Loader) { l.Version = "2.31" }
 	w.patch("/lib/x86_64-linux-gnu/libc.so.6", func(b []byte) []byte {
-		return bytes.Replace(b, []byte("GLIBC_ABI_DT_RELR\x00"), []byte("GLIBC_ABI_DT_NONE\x00"), 1)
+		return bytes.Replace(b, []byte("GLIBC_ABI_DT_RELR\x00"), []byte("GLIBC_ABI_DT_REMB\x00"), 1)
 	})
 	_, r := w.judge("/opt/p")
 	w.problem(r, loader.BadRELR)
