@@ -19,7 +19,7 @@ type Judged struct {
 	CheckedTarget
 	of     string  // the target's name; "" for a host
 	rel    Release // zero for a host
-	here   bool    // it is the machine that this runs on
+	root   string  // the folder that it is on this machine; "" for none
 	target *artifact.Target
 	// named is the target once more, with its packages, which take time to find: it is asked
 	// where something doesn't start, or depends on packages. nil where target has them.
@@ -82,23 +82,26 @@ type CheckOptions struct {
 }
 
 // Check judges files, folders and archives for systems. On the machine that this runs on
-// files lie where they are. Where something is missing, the fleet is looked through for it.
+// files lie where they are, as do those in the folder of a root that is judged for. Where
+// something is missing, the fleet is looked through for it.
 func Check(ctx context.Context, cfg Config, systems []*Judged, names []string, opts CheckOptions) (*Checked, error) {
-	read := map[bool][]*artifact.Set{}
+	read := map[string][]*artifact.Set{}
 	for _, j := range systems {
-		here := j.here && opts.At == ""
-		if read[here] != nil {
+		if opts.At != "" {
+			j.root = ""
+		}
+		if read[j.root] != nil {
 			continue
 		}
-		sets, err := ReadArtifacts(ctx, names, ArtifactOptions{At: opts.At, Here: here, Progress: cfg.Progress})
+		sets, err := ReadArtifacts(ctx, names, ArtifactOptions{At: opts.At, Root: j.root, Progress: cfg.Progress})
 		if err != nil {
 			return nil, err
 		}
 		recollect(sets)
-		read[here] = sets
+		read[j.root] = sets
 	}
 	of := func(j *Judged) (sets []*artifact.Set) {
-		for _, set := range read[j.here && opts.At == ""] {
+		for _, set := range read[j.root] {
 			if opts.Project != nil {
 				set = opts.Project.declared(set, j.of)
 			}
@@ -111,7 +114,7 @@ func Check(ctx context.Context, cfg Config, systems []*Judged, names []string, o
 		err = fmt.Errorf("checking %s: there is no program, library or script", strings.Join(names, ", "))
 	}
 	if err == nil {
-		err = c.findWays(ctx, cfg, systems, read[false], opts.Archives)
+		err = c.findWays(ctx, cfg, systems, read[""], opts.Archives)
 	}
 	return c, err
 }

@@ -38,8 +38,9 @@ type ArtifactOptions struct {
 	// At is the folder on the target that files lie in which have no place of their own;
 	// "" for one that no target has.
 	At string
-	// Here lays files and folders where they lie on this machine, which is the target.
-	Here     bool
+	// Root is the folder of the target's root, "/" for this machine's: what lies below it
+	// has its place there. "" where the target isn't here.
+	Root     string
 	Spool    string // a folder for temporary files; "" for the system's
 	Progress snapshot.Progress
 }
@@ -58,12 +59,12 @@ func ReadArtifacts(ctx context.Context, names []string, o ArtifactOptions) ([]*a
 		r := &artifactReader{sets: map[*content.Set]*readSet{}}
 		read[i] = r
 		options := content.Options{At: o.At, Spool: o.Spool, Workers: workers, Archives: &archives}
-		if o.Here {
+		if o.Root != "" {
 			var err error
-			if r.here, err = hereFrom(name); err != nil {
+			if r.here, err = placeBelow(o.Root, name); err != nil {
 				return nil, err
 			}
-			if fi, err := os.Stat(name); err == nil && fi.IsDir() {
+			if fi, err := os.Stat(name); err == nil && fi.IsDir() && r.here != "" {
 				options.At = r.here
 			}
 		}
@@ -81,18 +82,29 @@ func ReadArtifacts(ctx context.Context, names []string, o ArtifactOptions) ([]*a
 	return shippedTogether(names, read, cmp.Or(o.At, content.DefaultAt))
 }
 
-// hereFrom is where a file lies, without links: a program's own folder is that.
-func hereFrom(name string) (string, error) {
-	name, err := filepath.Abs(name)
-	if err != nil {
-		return "", err
+// placeBelow is where a file lies below a root, without links: a program's own folder is
+// that. It is "" for one that lies elsewhere.
+func placeBelow(root, name string) (string, error) {
+	for _, p := range []*string{&root, &name} {
+		abs, err := filepath.Abs(*p)
+		if err == nil {
+			abs, err = filepath.EvalSymlinks(abs)
+		}
+		if err != nil {
+			return "", err
+		}
+		*p = abs
 	}
-	return filepath.EvalSymlinks(name)
+	rel, err := filepath.Rel(root, name)
+	if err != nil || !filepath.IsLocal(rel) {
+		return "", nil
+	}
+	return path.Join("/", rel), nil
 }
 
 // artifactReader reads one argument.
 type artifactReader struct {
-	here string // the argument's own place on this machine, where that counts
+	here string // the argument's own place in the target's root; "" for none
 
 	mu    sync.Mutex
 	order []*readSet

@@ -136,8 +136,8 @@ func TestReadArtifacts(t *testing.T) {
 		"/usr/b/tool, /usr/dist/bin/app ELF", "/usr/libx.so → libx.so.1, /usr/libx.so.1 ELF, /usr/text.so")
 	tells(t, readArtifacts(t, ArtifactOptions{}, filepath.Join(dist, "README")), at+"/README data")
 	inFolder(t, dir, map[string]string{"link→dist/bin/app": ""})
-	tells(t, readArtifacts(t, ArtifactOptions{Here: true}, filepath.Join(dir, "link")), app+" ELF")
-	tells(t, readArtifacts(t, ArtifactOptions{Here: true}, filepath.Join(dist, "lib")), dist+"/lib/libx.so → libx.so.1, "+dist+"/lib/libx.so.1 ELF, "+dist+"/lib/text.so")
+	tells(t, readArtifacts(t, ArtifactOptions{Root: "/"}, filepath.Join(dir, "link")), app+" ELF")
+	tells(t, readArtifacts(t, ArtifactOptions{Root: "/"}, filepath.Join(dist, "lib")), dist+"/lib/libx.so → libx.so.1, "+dist+"/lib/libx.so.1 ELF, "+dist+"/lib/text.so")
 	if _, err := ReadArtifacts(t.Context(), []string{app, filepath.Join(dir, "none")}, ArtifactOptions{}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a file that isn't there: %v", err)
 	}

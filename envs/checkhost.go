@@ -44,7 +44,7 @@ func JudgeFolder(dir string, f FolderFacts) (*Judged, error) {
 		return nil, err
 	}
 	host.Architecture, host.Libc = builtFor(live.Loaders())
-	j := &Judged{here: dir == "/", CheckedTarget: CheckedTarget{Name: dir}.with(host)}
+	j := &Judged{root: dir, CheckedTarget: CheckedTarget{Name: dir}.with(host)}
 	j.target = &artifact.Target{Name: dir, System: live, Host: host, Facts: live.Facts()}
 	j.named = sync.OnceValues(func() (*artifact.Target, error) {
 		opts.Packages, opts.Owner = func() []system.Package { return folderPackages(known()) }, owners(dir, known())
