@@ -166,7 +166,7 @@ func (c *check) opened(o *object.Object, f *File, symbol, opener string) {
 		c.remark("dlopen", "%s calls %s: %s", path.Base(f.Path), opener, why)
 		return
 	}
-	if c.unchanged(o, f) {
+	if c.packaged(f) && c.unchanged(o, f) {
 		c.remark("dlopen", "%s calls %s, and is %s's own: what it loads came with it", path.Base(f.Path), opener, c.Name)
 		return
 	}
@@ -263,6 +263,21 @@ func (c *check) unchanged(o *object.Object, f *File) bool {
 	theirs, err := there.Object()
 	return err == nil && (theirs == o || theirs.Soname == o.Soname && len(theirs.Imports) == len(o.Imports) &&
 		len(theirs.Exports) == len(o.Exports) && bytes.Equal(theirs.AppendRecord(nil), o.AppendRecord(nil)))
+}
+
+// packaged tells whether a file of the target is there with what it needs: a package
+// brought it, or it is where packages put theirs.
+func (c *check) packaged(f *File) bool {
+	there, ok := c.System.Find(f.Path)
+	if !ok || there.Package != "" {
+		return ok
+	}
+	for _, dir := range []string{"/usr/bin/", "/usr/sbin/", "/usr/lib", "/usr/games/", "/bin/", "/sbin/", "/lib"} {
+		if strings.HasPrefix(there.Path, dir) {
+			return true
+		}
+	}
+	return false
 }
 
 // imports tells whether an object takes a symbol from others.
