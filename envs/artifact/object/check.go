@@ -114,13 +114,13 @@ func (im *image) checkDynamic(t *tags) error {
 			}
 		}
 	}
-	if t.one[elf.DT_PLTRELSZ] > 0 && !im.o.BindNow && types[im.o.Machine] != nil &&
-		!im.mapped(t.one[elf.DT_PLTGOT], 3*uint64(im.pick(4, 8)), elf.PF_W) {
-		return im.damaged("its DT_PLTGOT lies in no segment")
-	}
-	rela := im.o.Machine != elf.EM_386
-	if kind, ok := t.one[elf.DT_PLTREL]; ok && types[im.o.Machine] != nil && (elf.DynTag(kind) == elf.DT_RELA) != rela {
-		return im.damaged("its DT_PLTREL is %d", kind)
+	if known := im.known(); known != nil {
+		if t.one[elf.DT_PLTRELSZ] > 0 && !im.o.BindNow && !im.mapped(t.one[elf.DT_PLTGOT], 3*uint64(im.pick(4, 8)), elf.PF_W) {
+			return im.damaged("its DT_PLTGOT lies in no segment")
+		}
+		if kind, ok := t.one[elf.DT_PLTREL]; ok && (elf.DynTag(kind) == elf.DT_RELA) != known.rela {
+			return im.damaged("its DT_PLTREL is %d", kind)
+		}
 	}
 	for tag, size := range map[elf.DynTag]int{elf.DT_RELENT: im.pick(8, 16), elf.DT_RELAENT: im.pick(12, 24), dtRELREnt: im.pick(4, 8)} {
 		if t.has(tag) && t.one[tag] != uint64(size) {
@@ -153,7 +153,7 @@ type slots struct {
 
 func (im *image) slots(t *tags) *slots {
 	s := &slots{im: im, seen: map[uint64]bool{}}
-	if im.o.Type != elf.ET_DYN || types[im.o.Machine] == nil {
+	if im.o.Type != elf.ET_DYN || im.known() == nil {
 		return s
 	}
 	for _, a := range arrays {

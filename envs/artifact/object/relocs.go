@@ -39,18 +39,25 @@ const (
 	markCopy
 )
 
-// types are the relocations that a loader knows, for machines where that is held against
-// an object: with any other it gives up.
-var types = map[elf.Machine][]uint32{
-	elf.EM_386:     {0, 1, 2, 5, 6, 7, 8, 14, 35, 36, 37, 38, 41, 42},
-	elf.EM_X86_64:  {0, 1, 2, 5, 6, 7, 8, 10, 16, 17, 18, 24, 32, 33, 36, 37, 38},
-	elf.EM_AARCH64: {0, 257, 1024, 1025, 1026, 1027, 1028, 1029, 1030, 1031, 1032},
+// known is what loaders know of a machine's relocations, where that is held against an
+// object: with any other they give up.
+type known struct {
+	types    []uint32
+	relative uint32 // asks for nothing but the object's own address
+	resolved uint32 // calls a function for an address; 0 where it isn't looked at
+	rela     bool   // they have addends
 }
 
-// relative is a machine's relocation that asks for nothing but the object's own address,
-// and resolved the one that calls a function for it. Of others neither is looked at.
-var relative, resolved = map[elf.Machine]uint32{elf.EM_386: 8, elf.EM_X86_64: 8, elf.EM_AARCH64: 1027},
-	map[elf.Machine]uint32{elf.EM_X86_64: 37, elf.EM_AARCH64: 1032}
+// known is nil for most machines. A wide object of a narrow machine is none of it.
+func (im *image) known() *known {
+	switch {
+	case im.o.Machine == elf.EM_386 && !im.is64:
+		return &known{types: []uint32{0, 1, 2, 5, 6, 7, 8, 14, 35, 36, 37, 38, 41, 42}, relative: 8}
+	case im.o.Machine == elf.EM_X86_64 && im.is64:
+		return &known{types: []uint32{0, 1, 2, 5, 6, 7, 8, 10, 16, 17, 18, 24, 32, 33, 36, 37, 38}, relative: 8, resolved: 37, rela: true}
+	}
+	return nil
+}
 
 // relocTable is a table of relocations.
 type relocTable struct {
@@ -79,16 +86,14 @@ func (im *image) relocTables(t *tags) []relocTable {
 
 // relocs goes through relocations.
 type relocs struct {
-	im       *image
-	kinds    kinds
-	types    []uint32
-	relative uint32
-	resolved uint32
-	textrel  bool   // code may be relocated too
-	room     uint32 // symbols that there can be
-	marks    []byte
-	last     *elf.ProgHeader // the segment of the last one
-	slots    *slots
+	im      *image
+	kinds   kinds
+	known   *known // nil for a machine of which little is known
+	textrel bool   // code may be relocated too
+	room    uint32 // symbols that there can be
+	marks   []byte
+	last    *elf.ProgHeader // the segment of the last one
+	slots   *slots
 }
 
 // marks tells for each symbol what relocations want of it.
@@ -96,9 +101,7 @@ func (im *image) marks(t *tags) ([]byte, error) {
 	if im.mips {
 		return nil, nil
 	}
-	machine := im.o.Machine
-	r := &relocs{im: im, kinds: relocations[machine], types: types[machine], relative: relative[machine],
-		resolved: resolved[machine], slots: im.slots(t), room: uint32(im.symbolRoom(t)),
+	r := &relocs{im: im, kinds: relocations[im.o.Machine], known: im.known(), slots: im.slots(t), room: uint32(im.symbolRoom(t)),
 		textrel: t.has(elf.DT_TEXTREL) || elf.DynFlag(t.one[elf.DT_FLAGS])&elf.DF_TEXTREL != 0}
 	for _, rt := range im.relocTables(t) {
 		if rt.size > maxRelocs || rt.size%uint64(rt.entry) != 0 {
@@ -132,27 +135,38 @@ func (r *relocs) entry(rt relocTable, i int, b []byte) error {
 		info := im.order.Uint32(b[4:])
 		at, symbol, kind = uint64(im.order.Uint32(b)), info>>8, info&0xff
 	}
-	switch {
-	case r.types != nil && !slices.Contains(r.types, kind):
-		return im.damaged("it has a relocation %d", kind)
-	case uint64(i) < rt.relative && kind != r.relative && r.relative != 0:
-		return im.damaged("relocations that are counted as relative aren't")
-	case kind == 0:
+	relative := false
+	if k := r.known; k != nil {
+		relative = kind == k.relative
+		switch {
+		case !slices.Contains(k.types, kind):
+			return im.damaged("it has a relocation %d", kind)
+		case uint64(i) < rt.relative && !relative:
+			return im.damaged("relocations that are counted as relative aren't")
+		case kind != 0 && kind == k.resolved && !im.code(addend):
+			return im.damaged("it calls %#x for an address", addend)
+		}
+	}
+	if kind == 0 {
 		return nil
-	case !r.writes(at):
+	}
+	if !r.writes(at) {
 		return im.damaged("it relocates %#x", at)
-	case kind == r.resolved && kind != 0 && !im.code(addend):
-		return im.damaged("it calls %#x for an address", addend)
 	}
 	// Only some relocations have their addend with them, the others in its place.
-	if err := r.slots.relocated(at, kind == r.relative && rt.entry == 24, addend); err != nil {
+	if err := r.slots.relocated(at, relative && rt.entry == 24, addend); err != nil {
 		return err
 	}
+	return r.mark(symbol, kind, rt.plt)
+}
+
+// mark notes what a relocation wants of a symbol.
+func (r *relocs) mark(symbol, kind uint32, plt bool) error {
 	switch {
-	case symbol == 0 || kind == r.relative:
+	case symbol == 0:
 		return nil
 	case symbol >= r.room:
-		return im.damaged("it relocates symbol %d", symbol)
+		return r.im.damaged("it relocates symbol %d", symbol)
 	}
 	for int(symbol) >= len(r.marks) {
 		r.marks = append(r.marks, make([]byte, max(1024, int(symbol)+1-len(r.marks)))...)
@@ -160,7 +174,7 @@ func (r *relocs) entry(rt relocTable, i int, b []byte) error {
 	switch {
 	case kind == r.kinds.copy:
 		r.marks[symbol] |= markCopy
-	case rt.plt && kind == r.kinds.jump:
+	case plt && kind == r.kinds.jump:
 		r.marks[symbol] |= markLazy
 	default:
 		r.marks[symbol] |= markNow
