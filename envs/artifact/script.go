@@ -51,18 +51,15 @@ func (v *view) checkText(f *File, only bool) *check {
 
 // shebang judges the first line of a script as the kernel reads it.
 func (c *check) shebang(head []byte, depth int) {
-	line, _, whole := bytes.Cut(head[2:], []byte("\n"))
-	if len(line)+2 > shebangSize || !whole && len(head) >= HeadSize {
-		c.fails("interpreter", "the first line of %s is longer than the %d bytes that kernels read", c.name, shebangSize).
-			way("start it by a wrapper, or from a shorter path")
+	line, ok := c.firstLine(head)
+	if !ok {
 		return
 	}
-	text := strings.Trim(string(line), " \t")
+	text := strings.Trim(line, " \t")
 	interpreter, arg := text, ""
 	if i := strings.IndexAny(text, " \t"); i >= 0 {
 		interpreter, arg = text[:i], strings.TrimLeft(text[i:], " \t")
 	}
-	kernel, known := kernelVersion(c.Host.Kernel)
 	switch {
 	case interpreter == "":
 		c.fails("interpreter", "%s names no interpreter after #!", c.name)
@@ -75,16 +72,37 @@ func (c *check) shebang(head []byte, depth int) {
 		c.unproven("interpreter", "%s is interpreted by %s, which is looked for in the folder that it is started in",
 			c.name, interpreter)
 		return
-	case len(line)+2 > oldShebangSize && known && (kernel[0] < 5 || kernel[0] == 5 && kernel[1] == 0):
-		c.fails("interpreter", "the first line of %s is longer than the %d bytes that Linux %s of %s reads", c.name,
-			oldShebangSize, c.Host.Kernel, c.Name)
-		return
 	}
-	if name := path.Base(interpreter); name == "env" && arg != "" {
+	if name := path.Base(interpreter); name == "env" {
 		c.env(interpreter, arg, depth)
 		return
 	}
 	c.interpretedBy(interpreter, interpreter, depth)
+}
+
+// firstLine is what the target's kernel reads of a script's first line. Where that is cut
+// off within its argument, the script starts with the rest of it missing.
+func (c *check) firstLine(head []byte) (line string, ok bool) {
+	limit, who := shebangSize, "kernels read"
+	if v, known := kernelVersion(c.Host.Kernel); known && (v[0] < 5 || v[0] == 5 && v[1] == 0) {
+		limit, who = oldShebangSize, "Linux "+c.Host.Kernel+" of "+c.Name+" reads"
+	}
+	text, _, _ := bytes.Cut(head, []byte("\n"))
+	text, _, _ = bytes.Cut(text, []byte{0})
+	if len(text) <= limit {
+		return string(text[2:]), true
+	}
+	line = strings.TrimLeft(string(text[2:limit]), " \t")
+	if !strings.ContainsAny(line, " \t") {
+		c.fails("interpreter", "the first line of %s is longer than the %d bytes that %s", c.name, limit, who).
+			way("start it by a wrapper, or from a shorter path")
+		return "", false
+	}
+	if strings.Trim(string(text[limit:]), " \t") != "" {
+		c.unproven("interpreter", "the first line of %s is longer than the %d bytes that %s: the rest is cut off", c.name,
+			limit, who)
+	}
+	return line, true
 }
 
 // env judges #!/usr/bin/env NAME: env looks NAME up in PATH.
@@ -92,6 +110,10 @@ func (c *check) env(env, arg string, depth int) {
 	found, ok := c.sys.Find(env)
 	if !ok || found.Dir {
 		c.missingInterpreter(env)
+		return
+	}
+	if arg == "" {
+		c.fails("interpreter", "%s is started by %s, which is told no program", c.name, env).way("#!%s NAME", env)
 		return
 	}
 	words, split := envWords(arg)
@@ -124,11 +146,15 @@ func (c *check) env(env, arg string, depth int) {
 }
 
 // envWords are the words that env makes of its argument: the program comes first. Other
-// options than -S aren't followed, and give none.
+// options than -S aren't followed, nor is what -S takes for quotes, escapes, variables or
+// remarks, and give none.
 func envWords(arg string) (words []string, split bool) {
 	rest, split := strings.CutPrefix(arg, "-S")
 	if !split {
 		rest, split = strings.CutPrefix(arg, "--split-string=")
+	}
+	if split && strings.ContainsAny(rest, `"'\$#`) {
+		return nil, true
 	}
 	words = strings.Fields(rest)
 	for split && len(words) > 0 && strings.Contains(words[0], "=") {

@@ -33,7 +33,13 @@ func TestScripts(t *testing.T) {
 		"#!/usr/bin/wrapper\n":                             {Starts, ""},
 		"#!/usr/bin/round\n":                               {Fails, "kernels give up"},
 		"#!/usr/bin\n":                                     {Fails, "/usr/bin, which acme@3 hasn't"},
-		"#!/bin/sh " + strings.Repeat("a", 300) + "\n":     {Fails, "longer than the 255 bytes"},
+		"#!/" + strings.Repeat("a", 300) + "\n":            {Fails, "longer than the 255 bytes"},
+		"#!/bin/sh " + strings.Repeat("a", 300) + "\n":     {Unproven, "the rest is cut off"},
+		"#!/bin/sh -e" + strings.Repeat(" ", 300) + "\n":   {Starts, ""},
+		"#!/bin/sh\x00 -e\n":                               {Starts, ""},
+		"#!/usr/bin/env\n":                                 {Fails, "told no program"},
+		"#!/usr/bin/env -S \"perl\" -w\n":                  {Unproven, "isn't followed"},
+		"#!/usr/bin/env -S ${HOME}/perl\n":                 {Unproven, "isn't followed"},
 		"echo\n":                                           {Unproven, "names no interpreter (#!)"},
 		"MZ\x90\x00":                                       {Unproven, "Windows"},
 		"#!/opt/app/run\n":                                 {Fails, ""},
@@ -54,7 +60,7 @@ func TestScripts(t *testing.T) {
 	}
 	target := acme()
 	target.Host.Kernel = "4.19.0-26-amd64"
-	expect(t, judged(t, target, scriptOf("#!/bin/sh "+strings.Repeat("a", 150)+"\n")), Fails, "127 bytes that Linux 4.19")
+	expect(t, judged(t, target, scriptOf("#!/bin/"+strings.Repeat("a", 150)+"\n")), Fails, "127 bytes that Linux 4.19")
 	target = acme()
 	target.Facts.Packages[3].Version = "8.28-1ubuntu1"
 	expect(t, judged(t, target, scriptOf("#!/usr/bin/env -S perl -w\n")), Fails, "doesn't know")
