@@ -19,7 +19,7 @@ func opener(change func(o *object.Object)) *object.Object {
 
 func TestDlopen(t *testing.T) {
 	set := func(o *object.Object) *Set {
-		return &Set{Files: []File{{Name: "app", Path: "/opt/app/app", Object: o}}}
+		return &Set{Files: []File{{Name: "app", Path: "/opt/app/app", Object: o, Executable: true}}}
 	}
 	expect(t, judged(t, acme(), set(opener(nil))), Unproven, "app calls dlopen", "dlopen = [")
 
@@ -94,7 +94,7 @@ func TestQtPlatformPlugin(t *testing.T) {
 	expect(t, alone(t, target(nil), "/opt/app", console), Starts)
 
 	shipped := &Set{Files: []File{
-		{Name: "app", Path: "/opt/app/bin/app", Object: app},
+		{Name: "app", Path: "/opt/app/bin/app", Object: app, Executable: true},
 		{Name: "qt.conf", Path: "/opt/app/bin/qt.conf", Head: []byte("[Paths]\nPrefix = ..\nPlugins = qt/plugins\n")},
 		{Name: "libqxcb.so", Path: "/opt/app/qt/plugins/platforms/libqxcb.so", Object: libraryFile("", nil)},
 	}}

@@ -214,6 +214,9 @@ func (c *check) settle() {
 func (v *view) checkObject(f *File) *check {
 	o := f.Object
 	c := v.check(f, objectKind(o))
+	if c.answer.Kind != Library && !f.Executable {
+		c.unproven("mode", "%s may not be executed: its mode says so", c.name).way("chmod +x %s", c.name)
+	}
 	if c.answer.Kind == StaticProgram {
 		if o.ABIVersion == appImage {
 			c.carries()
@@ -225,6 +228,9 @@ func (v *view) checkObject(f *File) *check {
 	}
 	if c.answer.Kind == Library && !c.findInto() {
 		return c // no interpreter of the target takes it
+	}
+	if !o.Dynamic {
+		c.unproven("bad-file", "%s asks to be started by %s, and has nothing that a loader reads (PT_DYNAMIC)", c.name, o.Interp)
 	}
 	res := v.load(loader.Program{Path: f.Path, Object: o, Into: c.into, Now: c.now})
 	if host := c.hostOf(res); host != "" {
@@ -311,9 +317,9 @@ func (c *check) checkHost() {
 // itself can: they count as libraries.
 func objectKind(o *object.Object) string {
 	switch {
-	case !o.Dynamic:
+	case !o.Dynamic && o.Interp == "":
 		return StaticProgram
-	case o.Type == elf.ET_EXEC:
+	case !o.Dynamic, o.Type == elf.ET_EXEC:
 		return Program
 	case o.PIE && o.Interp == "":
 		return StaticProgram

@@ -81,6 +81,24 @@ func TestOtherMachine(t *testing.T) {
 	expect(t, a, Starts)
 	a = alone(t, acme(), "/opt/app/app", programFile(func(o *object.Object) { o.Interp = "/lib/ld-musl-x86_64.so.1" }))
 	expect(t, a, Fails, "has no /lib/ld-musl-x86_64.so.1", "link it statically")
+	plain := func(change func(o *object.Object)) Answer {
+		return alone(t, acme(), "/opt/app/app", elfFile(static(change)))
+	}
+	expect(t, plain(func(o *object.Object) { o.Class = elf.ELFCLASS32 }), Unproven, "x32")
+	expect(t, plain(func(o *object.Object) { o.Data = elf.ELFDATA2MSB }), Fails, "big-endian amd64")
+	expect(t, plain(func(o *object.Object) { o.Interp = "/lib64/ld-linux-x86-64.so.2" }), Unproven, "PT_DYNAMIC")
+	expect(t, plain(func(o *object.Object) { o.Interp = "/lib/ld-uClibc.so.0" }), Fails, "has no /lib/ld-uClibc.so.0")
+	expect(t, plain(func(o *object.Object) { o.Interp = "/bin/sh" }), Fails, "/bin/sh is no loader that is known")
+	expect(t, plain(func(o *object.Object) { o.Interp = "ld.so" }), Unproven, "the folder that it is started in")
+}
+
+func TestModeOfPrograms(t *testing.T) {
+	for _, o := range []*object.Object{programFile(nil), elfFile(static(func(*object.Object) {}))} {
+		set := &Set{Files: []File{{Name: "app", Path: "/opt/app/app", Object: o}}}
+		expect(t, judged(t, acme(), set), Unproven, "its mode says so", "chmod +x app")
+	}
+	set := &Set{Files: []File{{Name: "liba.so", Path: "/opt/app/liba.so", Object: libraryFile("liba.so", nil)}}}
+	expect(t, judged(t, acme(), set), Starts)
 }
 
 func TestMalformedNeverStarts(t *testing.T) {
@@ -134,7 +152,7 @@ func TestLibrariesTravel(t *testing.T) {
 	})
 	lib := libraryFile("libown.so.1", nil)
 	set := &Set{Files: []File{
-		{Name: "dist: bin/app", Path: "/opt/app/bin/app", Object: app},
+		{Name: "dist: bin/app", Path: "/opt/app/bin/app", Object: app, Executable: true},
 		{Name: "dist: lib/libown.so.1.2", Path: "/opt/app/lib/libown.so.1.2", Object: lib},
 		{Name: "dist: lib/libown.so.1", Path: "/opt/app/lib/libown.so.1", Link: "libown.so.1.2"},
 	}}

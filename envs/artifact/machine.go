@@ -37,6 +37,26 @@ var architectures = map[elf.Machine][]string{
 // also are machines whose kernels run another's static programs too.
 var also = map[elf.Machine]elf.Machine{elf.EM_X86_64: elf.EM_386}
 
+// bigEndian tells architectures by the names that distributions have for them.
+func bigEndian(architecture string) bool {
+	return slices.Contains([]string{"s390x", "powerpc", "ppc", "ppc64", "mips", "sparc64", "sparc",
+		"hppa", "m68k"}, architecture)
+}
+
+// isX32 tells amd64's ABI with pointers of 32 bits, which kernels can be told to run.
+func isX32(o *object.Object) bool { return o.Machine == elf.EM_X86_64 && o.Class == elf.ELFCLASS32 }
+
+// otherOrder tells whether a loader's system has the other byte order than a program, which
+// some machines can be run in.
+func (c *check) otherOrder(l *system.Loader) bool {
+	f, ok := c.System.Find(l.Path)
+	if !ok || f.Object == nil {
+		return false
+	}
+	o, err := f.Object()
+	return err == nil && o.Machine == c.file.Object.Machine && o.Data != c.file.Object.Data
+}
+
 // checkMachine judges whether the target's kernel takes a program that needs no loader.
 func (c *check) checkMachine() {
 	machine := c.file.Object.Machine
@@ -46,12 +66,18 @@ func (c *check) checkMachine() {
 		return m == machine || also[m] == machine && machine != 0
 	}
 	for _, l := range c.System.Loaders() {
-		if takes(l.Machine) {
-			return
+		if !takes(l.Machine) || c.otherOrder(l) {
+			continue
 		}
+		if isX32(c.file.Object) && l.Class != elf.ELFCLASS32 {
+			c.unproven(string(loader.WrongMachine), "%s is for x32, and whether %s's kernel runs that isn't known: most don't",
+				c.name, c.Name).way("build it for amd64")
+		}
+		return
 	}
 	for m, names := range architectures {
-		if slices.Contains(names, c.Host.Architecture) && takes(m) {
+		big := c.file.Object.Data == elf.ELFDATA2MSB
+		if slices.Contains(names, c.Host.Architecture) && takes(m) && big == bigEndian(c.Host.Architecture) {
 			return
 		}
 	}

@@ -116,7 +116,16 @@ func (c *check) noLoader(res *loader.Result) {
 			return
 		}
 	}
-	r := c.fails(string(loader.NoLoader), "%s has no %s, which starts %s", c.Name, o.Interp, c.name)
+	if !path.IsAbs(o.Interp) {
+		c.unproven(string(loader.NoLoader), "%s is started by %s, which is looked for in the folder that it is started in",
+			c.name, o.Interp)
+		return
+	}
+	text := "%s has no %s, which starts %s"
+	if there, ok := c.sys.Find(o.Interp); ok && !there.Dir {
+		text = "%s's %s is no loader that is known, and starts %s"
+	}
+	r := c.fails(string(loader.NoLoader), text, c.Name, o.Interp, c.name)
 	r.Library, r.When = o.Interp, atLoad
 	if strings.Contains(o.Interp, "ld-musl") {
 		r.way("link it statically: musl's libraries need nothing else")
@@ -337,9 +346,12 @@ func (c *check) unreadable() {
 
 // machineName is what an object is for: "aarch64", "i386".
 func machineName(o *object.Object) string {
+	if isX32(o) {
+		return "x32"
+	}
 	if a, ok := architectures[o.Machine]; ok {
-		if o.Machine == elf.EM_X86_64 && o.Class == elf.ELFCLASS32 {
-			return "x32"
+		if o.Data == elf.ELFDATA2MSB && !bigEndian(a[0]) {
+			return "big-endian " + a[0]
 		}
 		return a[0]
 	}

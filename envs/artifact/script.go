@@ -64,7 +64,7 @@ func (c *check) shebang(head []byte, depth int) {
 	case interpreter == "":
 		c.fails("interpreter", "%s names no interpreter after #!", c.name)
 		return
-	case strings.HasSuffix(text, "\r"):
+	case strings.HasSuffix(text, "\r") && (arg == "" || !strings.HasPrefix(path.Base(interpreter), "perl")): // which skips it
 		c.fails("interpreter", "the first line of %s ends with a carriage return, which belongs to the name then: %q",
 			c.name, text).way("save it with Unix line ends: dos2unix %s", c.name)
 		return

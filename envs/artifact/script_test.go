@@ -28,6 +28,8 @@ func TestScripts(t *testing.T) {
 		"#!/usr/bin/python3.11\n":                          {Fails, "acme@3 has python 3.9.2: #!/usr/bin/python3.9"},
 		"#!/usr/local/bin/perl\n":                          {Fails, "acme@3 has it at /usr/bin/perl: #!/usr/bin/env perl"},
 		"#!/bin/sh\r\n":                                    {Fails, "carriage return"},
+		"#!/bin/sh -e\r\n":                                 {Fails, "carriage return"},
+		"#!/usr/bin/perl -w\r\n":                           {Starts, ""},
 		"#!perl\n":                                         {Unproven, "the folder that it is started in"},
 		"#!\n":                                             {Fails, "names no interpreter"},
 		"#!/usr/bin/wrapper\n":                             {Starts, ""},

@@ -51,7 +51,9 @@ func (im *image) segments() error {
 			if b[len(b)-1] != 0 {
 				return im.damaged("its PT_INTERP has no end")
 			}
-			o.Interp = string(b[:bytes.IndexByte(b, 0)])
+			if o.Interp = string(b[:bytes.IndexByte(b, 0)]); o.Interp == "" {
+				return im.damaged("its PT_INTERP is empty")
+			}
 		}
 	}
 	return nil
