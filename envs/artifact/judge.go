@@ -245,7 +245,7 @@ func (v *view) checkObject(f *File) *check {
 	}
 	c.problems(res)
 	c.checkHost()
-	if c.over != nil && res.Loader != nil && c.over.files[res.Loader.Path] != nil {
+	if own := c.ownLoader(res); own != nil && !c.unchanged(own.Object, own) {
 		c.unproven(string(loader.NoLoader), "the artifact brings a loader for %s in place of %s's: what that finds isn't known",
 			c.name, c.Name)
 	}
@@ -258,6 +258,14 @@ func (v *view) checkObject(f *File) *check {
 	c.travels(res)
 	c.needs(res)
 	return c
+}
+
+// ownLoader is the artifact's file that takes the place of the target's loader, if there is one.
+func (c *check) ownLoader(res *loader.Result) *File {
+	if c.over == nil || res.Loader == nil {
+		return nil
+	}
+	return c.over.files[res.Loader.Path]
 }
 
 // appImage is what an AppImage has for the version of its ABI: the first letter of its mark.

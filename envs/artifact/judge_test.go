@@ -202,6 +202,17 @@ func TestOwnLoaderIsUnproven(t *testing.T) {
 	expect(t, judged(t, acme(), set), Unproven, "a loader of its own")
 }
 
+func TestReplacedLoaderIsUnproven(t *testing.T) {
+	const ld = "/lib64/ld-linux-x86-64.so.2"
+	set := &Set{Files: []File{
+		{Name: "app", Path: "/opt/app/app", Object: programFile(nil)},
+		{Name: "ld.so", Path: ld, Executable: true, Object: libraryFile("ld-linux-x86-64.so.2", nil)},
+	}}
+	expect(t, judged(t, acme(), set), Starts) // the same as there
+	set.Files[1].Object = libraryFile("ld-linux-x86-64.so.2", func(o *object.Object) { o.Exports = exported("new") })
+	expect(t, judged(t, acme(), set), Unproven, "brings a loader for app")
+}
+
 func TestUnknownPackagesAndInterpreters(t *testing.T) {
 	target := acme()
 	target.Facts = system.Facts{}
