@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
@@ -132,7 +133,8 @@ func (r *artifactReader) visit(set *content.Set, f *content.File) error {
 	if !matters(set, f) {
 		return nil
 	}
-	kept := artifact.File{Name: f.Name, Path: f.Path, Executable: f.Mode&0o111 != 0, Err: f.Err}
+	kept := artifact.File{Name: f.Name, Path: f.Path, Executable: f.Mode&0o111 != 0,
+		Setuid: f.Mode&(fs.ModeSetuid|fs.ModeSetgid) != 0, Err: f.Err}
 	switch {
 	case f.Type == content.Link:
 		kept.Link = f.Target

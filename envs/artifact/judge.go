@@ -253,6 +253,7 @@ func (v *view) checkObject(f *File) *check {
 	c.checkKernel(own, res.Loader)
 	c.checkCPU(own, res.Loader)
 	c.checkStack(own, res.Loader)
+	c.checkSetuid(res)
 	c.checkPlugins(res)
 	c.checkDlopen(res)
 	c.travels(res)

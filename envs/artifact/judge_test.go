@@ -170,6 +170,34 @@ func TestLibrariesTravel(t *testing.T) {
 	expect(t, judged(t, acme(), set), Fails, "acme@3 has no libown.so.1")
 }
 
+func TestPathsThatDependOnTheFolderOfTheStart(t *testing.T) {
+	set := func(runpath []string, needed string) *Set {
+		return &Set{Files: []File{
+			{Name: "app", Path: "/opt/bin/app", Executable: true, Object: programFile(func(o *object.Object) { o.RunPath, o.Needed = runpath, []string{needed} })},
+			{Name: "libown.so.1", Path: "/opt/lib/libown.so.1", Object: libraryFile("", nil)},
+		}}
+	}
+	expect(t, judged(t, acme(), set([]string{"lib"}, "libown.so.1")), Unproven, "the folder that it is started in", "$ORIGIN/../lib")
+	expect(t, judged(t, acme(), set([]string{"/srv", ""}, "libown.so.1")), Unproven, "the folder that it is started in")
+	expect(t, judged(t, acme(), set([]string{"/srv"}, "libown.so.1")), Fails, "nothing leads it")
+	expect(t, judged(t, acme(), set(nil, "lib/libown.so.1")), Unproven, "-Wl,-soname,libown.so.1")
+	expect(t, judged(t, acme(), set(nil, "/build/lib/libown.so.1")), Fails, "by that path", "-Wl,-soname,libown.so.1")
+}
+
+func TestSetuidProgramsLoseOrigin(t *testing.T) {
+	set := func(runpath string, setuid bool) *Set {
+		return &Set{Files: []File{
+			{Name: "app", Path: "/opt/bin/app", Executable: true, Setuid: setuid, Object: programFile(func(o *object.Object) {
+				o.RunPath, o.Needed = []string{runpath}, []string{"libown.so.1", "libc.so.6"}
+			})},
+			{Name: "libown.so.1", Path: "/opt/lib/libown.so.1", Object: libraryFile("", nil)},
+		}}
+	}
+	expect(t, judged(t, acme(), set("$ORIGIN/../lib", false)), Starts)
+	expect(t, judged(t, acme(), set("$ORIGIN/../lib", true)), Unproven, "passes over", "-Wl,-rpath,/opt/lib")
+	expect(t, judged(t, acme(), set("/opt/lib", true)), Starts)
+}
+
 func TestShadowedLibraryIsTheArtifactsFault(t *testing.T) {
 	target := acme()
 	target.System.(made).add("/usr/lib64/libuser.so.1", "libuser1", libraryFile("libuser.so.1", func(o *object.Object) {

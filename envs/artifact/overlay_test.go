@@ -65,7 +65,7 @@ func TestOverlayFollowsLinksOfBoth(t *testing.T) {
 }
 
 func TestPackagesHaveTheirLibrariesCached(t *testing.T) {
-	app := File{Name: "app", Path: "/usr/bin/app", Object: programFile(func(o *object.Object) { o.Needed = append(o.Needed, "libown.so.1") })}
+	app := File{Name: "app", Path: "/usr/bin/app", Executable: true, Object: programFile(func(o *object.Object) { o.Needed = append(o.Needed, "libown.so.1") })}
 	set := &Set{Files: []File{app,
 		{Name: "libown.so.1.0", Path: "/opt/app/lib/libown.so.1.0", Object: libraryFile("libown.so.1", nil)},
 		{Name: "app.conf", Path: "/etc/ld.so.conf.d/app.conf", Head: []byte("# ours\n/opt/app/lib\n")}}}

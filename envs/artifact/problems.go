@@ -155,14 +155,7 @@ func (c *check) missingLibrary(p loader.Problem) {
 	by := c.by(p.By)
 	lib := path.Base(p.Library)
 	if f := c.shipped(lib); f != nil {
-		verdict, but := Fails, ""
-		if c.isLibrary() {
-			verdict, but = Unproven, ": whoever loads it must have loaded that before"
-		}
-		r := c.reasonOf(c.add(Reason{Verdict: verdict, Kind: string(p.Kind), Text: fmt.Sprintf(
-			"%s needs %s, and nothing leads it to %s, which the artifact has%s", by, p.Library, f.Path, but)}), p)
-		r.way("give %s a RUNPATH: -Wl,-rpath,'$ORIGIN/%s'", by, relative(c.byPath(p.By), f.Path))
-		r.way("install %s into a folder that %s's ld.so.conf names", lib, c.Name)
+		c.unled(p, by, f)
 		return
 	}
 	there := c.elsewhere(lib, p.By)
@@ -192,6 +185,33 @@ func (c *check) missingLibrary(p loader.Problem) {
 		r.way("add %s to the artifact, with a RUNPATH of $ORIGIN", lib)
 	}
 }
+
+// unled tells of a library that the artifact has where nobody looks for it, or only from
+// the folder that the program happens to be started in.
+func (c *check) unled(p loader.Problem, by string, f *File) {
+	if strings.Contains(p.Library, "/") {
+		r := c.reasonOf(c.unproven(string(p.Kind), "%s needs %s by that path, which depends on the folder that it is started"+
+			" in; the artifact has %s", by, p.Library, f.Path), p)
+		if path.IsAbs(p.Library) {
+			r.Verdict = Fails
+			r.Text = fmt.Sprintf("%s needs %s by that path, and the artifact has it at %s", by, p.Library, f.Path)
+		}
+		r.way("give %s a soname, and link again: -Wl,-soname,%s", path.Base(f.Path), path.Base(f.Path))
+		return
+	}
+	r := c.reasonOf(c.fails(string(p.Kind), "%s needs %s, and nothing leads it to %s, which the artifact has",
+		by, p.Library, f.Path), p)
+	if p.By != nil && slices.ContainsFunc(slices.Concat(p.By.Object.RunPath, p.By.Object.RPath), hereOnly) {
+		r.Verdict = Unproven
+		r.Text = fmt.Sprintf("%s needs %s, and looks for it in the folder that it is started in; the artifact has %s",
+			by, p.Library, f.Path)
+	}
+	r.way("give %s a RUNPATH: -Wl,-rpath,'$ORIGIN/%s'", by, relative(c.byPath(p.By), f.Path))
+	r.way("install %s into a folder that %s's ld.so.conf names", path.Base(f.Path), c.Name)
+}
+
+// hereOnly tells folders of a search path that depend on where a program is started.
+func hereOnly(dir string) bool { return !strings.HasPrefix(dir, "/") && !strings.HasPrefix(dir, "$") }
 
 func (c *check) isLibrary() bool { return c.answer.Kind == Library || c.answer.Kind == Module }
 

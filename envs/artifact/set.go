@@ -43,6 +43,7 @@ type File struct {
 	Err    error
 
 	Executable bool   // one of its x bits is set
+	Setuid     bool   // or setgid
 	Head       []byte // of a file that isn't ELF: its first bytes, at most HeadSize
 	// Members are files inside this one that matter (class files of a jar): each has a
 	// Name and a Head.
