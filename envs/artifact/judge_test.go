@@ -68,6 +68,17 @@ func TestMissingSymbol(t *testing.T) {
 	}
 }
 
+func TestMissingSymbolOfAnOlderLibrary(t *testing.T) {
+	target := acme()
+	target.System.(made).add("/usr/lib64/libgst.so.0", "", libraryFile("libgst.so.0", func(o *object.Object) {
+		o.Exports = exported("gst_a", "gst_b", "gst_c", "gst_d", "gst_e", "other")
+	}))
+	a := alone(t, target, "/opt/app/libapp.so", libraryFile("libapp.so", func(o *object.Object) {
+		o.Needed, o.Imports = []string{"libgst.so.0"}, []object.Import{{Name: "gst_f"}}
+	}))
+	expect(t, a, Unproven, "libgst.so.0 has others that begin with gst_", "build in acme@3")
+}
+
 func TestOtherMachine(t *testing.T) {
 	a := alone(t, acme(), "/opt/app/app", programFile(func(o *object.Object) {
 		o.Machine, o.Interp = elf.EM_AARCH64, "/lib/ld-linux-aarch64.so.1"
@@ -233,7 +244,7 @@ func TestOwnLoaderIsUnproven(t *testing.T) {
 func TestReplacedLoaderIsUnproven(t *testing.T) {
 	const ld = "/lib64/ld-linux-x86-64.so.2"
 	set := &Set{Files: []File{
-		{Name: "app", Path: "/opt/app/app", Object: programFile(nil)},
+		{Name: "app", Path: "/opt/app/app", Executable: true, Object: programFile(nil)},
 		{Name: "ld.so", Path: ld, Executable: true, Object: libraryFile("ld-linux-x86-64.so.2", nil)},
 	}}
 	expect(t, judged(t, acme(), set), Starts) // the same as there

@@ -66,8 +66,13 @@ func (c *check) missingSymbol(m *missing, res *loader.Result) *Reason {
 			text = fmt.Sprintf("%s needs %s, which neither a library that it names nor %s has: from whoever else"+
 				" loads it", by, what, c.into[0])
 		}
-		return c.unproven(kind, "%s", text).
-			way("check the program that loads it together with it")
+		older, prefix := c.alike(m, res)
+		if older == nil {
+			return c.unproven(kind, "%s", text).way("check the program that loads it together with it")
+		}
+		r := c.unproven(kind, "%s; %s has others that begin with %s, and may be older than what it was built with", text,
+			older.Name+c.inPackage(older.File), prefix)
+		return r.way("build in %s", c.Name).way("check the program that loads it together with it")
 	}
 	text := fmt.Sprintf("%s needs %s, which nothing that it loads on %s has", by, what, c.Name)
 	if m.Found != nil {
@@ -77,6 +82,35 @@ func (c *check) missingSymbol(m *missing, res *loader.Result) *Reason {
 		text += "; it starts, and ends when it calls that"
 	}
 	return c.fails(kind, "%s", text).buildIn(c.Target)
+}
+
+// minAlike is how many symbols with the same beginning make a library the likely one.
+const minAlike = 5
+
+// alike finds a library of the target that an object is linked with and that has symbols
+// like the one that is missing: gst_buffer_list_new for gst_buffer_new_memdup.
+func (c *check) alike(m *missing, res *loader.Result) (found *loader.Mapped, prefix string) {
+	i := strings.IndexByte(m.Symbol, '_')
+	if i < 1 || m.By == nil {
+		return nil, ""
+	}
+	prefix = m.Symbol[:i+1]
+	most := minAlike - 1
+	for _, lib := range res.Objects {
+		if c.own(lib) != nil || !slices.Contains(m.By.Object.Needed, lib.Object.Soname) {
+			continue
+		}
+		all := lib.Object.Exports
+		from, _ := slices.BinarySearchFunc(all, prefix, func(e object.Export, p string) int { return strings.Compare(e.Name, p) })
+		n := 0
+		for from+n < len(all) && strings.HasPrefix(all[from+n].Name, prefix) {
+			n++
+		}
+		if n > most {
+			most, found = n, lib
+		}
+	}
+	return found, prefix
 }
 
 // shadows tells whether a library of the artifact is loaded, in place of the target's
