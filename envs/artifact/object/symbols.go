@@ -127,10 +127,14 @@ func (s *scan) symbol(i int, b []byte) error {
 	if mark&markCopy != 0 {
 		o.Copies = append(o.Copies, Copy{Name: name, Version: v.name, File: v.file, Weak: weak, Size: sym.size})
 	}
-	switch visibility := elf.ST_VISIBILITY(sym.other); {
-	case undefined && mark&(markNow|markLazy) != 0 && visibility != elf.STV_HIDDEN && visibility != elf.STV_INTERNAL:
+	visibility := elf.ST_VISIBILITY(sym.other)
+	inside := visibility == elf.STV_HIDDEN || visibility == elf.STV_INTERNAL
+	switch {
+	case undefined && mark&(markNow|markLazy) != 0 && inside:
+		return s.im.damaged("it keeps %s to itself, and hasn't got it", name)
+	case undefined && mark&(markNow|markLazy) != 0:
 		o.Imports = append(o.Imports, Import{Name: name, Version: v.name, File: v.file, Weak: weak, Lazy: mark&markNow == 0})
-	case !undefined && found && s.exported(sym, name):
+	case !undefined && found && !inside && s.exported(sym, name):
 		if !s.im.possible(sym) {
 			return s.im.damaged("its symbol %s lies in no segment", name)
 		}
