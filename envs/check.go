@@ -23,7 +23,7 @@ type Judged struct {
 	target *artifact.Target
 	// named is the target once more, with its packages, which take time to find: it is asked
 	// where something doesn't start, or depends on packages. nil where target has them.
-	named func() (*artifact.Target, error)
+	named func() *artifact.Target
 	// unknown says why nothing is known of the system; nil where something is.
 	unknown error
 }
@@ -168,11 +168,7 @@ func (j *Judged) judge(ctx context.Context, set *artifact.Set) ([]artifact.Answe
 			return answers, err
 		}
 	}
-	named, err := j.named()
-	if err != nil {
-		return nil, err
-	}
-	return named.Judge(ctx, set)
+	return j.named().Judge(ctx, set)
 }
 
 // worst is the verdict on all of some files.

@@ -38,23 +38,33 @@ func JudgeFolder(dir string, f FolderFacts) (*Judged, error) {
 		}
 		return db
 	})
-	opts := system.LiveOptions{CPU: f.CPU}
-	live, err := system.OpenLive(dir, opts)
+	live, err := system.OpenLive(dir, system.LiveOptions{CPU: f.CPU})
 	if err != nil {
 		return nil, err
 	}
 	host.Architecture, host.Libc = builtFor(live.Loaders())
 	j := &Judged{root: dir, CheckedTarget: CheckedTarget{Name: dir}.with(host)}
-	j.target = &artifact.Target{Name: dir, System: live, Host: host, Facts: live.Facts()}
-	j.named = sync.OnceValues(func() (*artifact.Target, error) {
-		opts.Packages, opts.Owner = func() []system.Package { return folderPackages(known()) }, owners(dir, known())
-		live, err := system.OpenLive(dir, opts)
-		if err != nil {
-			return nil, err
-		}
-		return &artifact.Target{Name: dir, System: live, Host: host, Facts: live.Facts()}, nil
+	facts := live.Facts()
+	j.target = &artifact.Target{Name: dir, System: live, Host: host, Facts: facts}
+	j.named = sync.OnceValue(func() *artifact.Target {
+		facts.Packages = folderPackages(known())
+		return &artifact.Target{Name: dir, System: namedSystem{live, owners(dir, known())}, Host: host, Facts: facts}
 	})
 	return j, nil
+}
+
+// namedSystem is a live system that knows which packages brought its files.
+type namedSystem struct {
+	*system.Live
+	owner func(path string) string
+}
+
+func (s namedSystem) Find(p string) (system.File, bool) {
+	f, ok := s.Live.Find(p)
+	if ok && !f.Dir {
+		f.Package = s.owner(f.Path)
+	}
+	return f, ok
 }
 
 // readRelease reads a small file of a root; its links lead out of no folder.

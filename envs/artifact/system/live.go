@@ -27,9 +27,10 @@ type Live struct {
 	walk *walker
 
 	mu      sync.RWMutex
-	found   map[string]*File   // by the path asked for; nil for nothing
-	files   map[string]*File   // by where they lie
-	loaders map[string]*Loader // by where they lie; nil for what is none
+	found   map[string]*File    // by the path asked for; nil for nothing
+	files   map[string]*File    // by where they lie
+	loaders map[string]*Loader  // by where they lie; nil for what is none
+	listed  map[string][]string // names in folders
 
 	cache func() *Cache
 	known func() []*Loader
@@ -53,7 +54,7 @@ func OpenLive(dir string, o LiveOptions) (*Live, error) {
 	if err != nil {
 		return nil, fmt.Errorf("opening %s as a root: %w", dir, err)
 	}
-	l := &Live{root: root, opts: o, found: map[string]*File{}, files: map[string]*File{}, loaders: map[string]*Loader{}}
+	l := &Live{root: root, opts: o, found: map[string]*File{}, files: map[string]*File{}, loaders: map[string]*Loader{}, listed: map[string][]string{}}
 	l.walk = newWalker(l.lstat)
 	l.cache = sync.OnceValue(func() *Cache {
 		data, err := l.read("/etc/ld.so.cache", maxCache)
@@ -234,17 +235,31 @@ func (l *Live) names(dir string) []string {
 	if kind != folder {
 		return nil
 	}
+	l.mu.Lock()
+	names, known := l.listed[real]
+	l.mu.Unlock()
+	if known {
+		return names
+	}
 	f, err := l.root.Open(cmp.Or(strings.TrimPrefix(real, "/"), "."))
 	if err != nil {
 		return nil
 	}
 	defer f.Close()
-	names, _ := f.Readdirnames(maxNames)
+	names, _ = f.Readdirnames(maxNames)
 	slices.Sort(names)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.listed) < maxFolders {
+		l.listed[real] = names
+	}
 	return names
 }
 
-const maxNames = 100_000 // in one folder
+const (
+	maxNames   = 100_000 // in one folder
+	maxFolders = 100     // whose names are kept
+)
 
 // Cached are the entries of /etc/ld.so.cache for a name, in the cache's own order.
 func (l *Live) Cached(name string) []CacheEntry { return l.cache().Find(name) }

@@ -46,7 +46,7 @@ func (l *Live) Named(prefix string) []string {
 		for _, dir := range loader.SystemDirs {
 			real, _ := l.walk.follow(dir)
 			for _, name := range l.names(dir) {
-				if p := path.Join(real, name); strings.HasPrefix(name, prefix) && !slices.Contains(found, p) {
+				if p := real + "/" + name; strings.HasPrefix(name, prefix) && !slices.Contains(found, p) {
 					found = append(found, p)
 				}
 			}
