@@ -114,6 +114,9 @@ func Check(ctx context.Context, cfg Config, systems []*Judged, names []string, o
 		err = fmt.Errorf("checking %s: there is no program, library or script", strings.Join(names, ", "))
 	}
 	if err == nil {
+		for _, sets := range read {
+			notGiven(sets, c.Answers)
+		}
 		err = c.findWays(ctx, cfg, systems, read[""], opts.Archives)
 	}
 	return c, err

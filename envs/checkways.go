@@ -4,7 +4,9 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"os"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -23,6 +25,44 @@ const (
 	maxWaySystems = 64 // releases of the fleet
 	maxElsewhere  = 10 // places that are told of one reason
 )
+
+// notGiven points out libraries that lie here where a file looks for them beside itself,
+// and weren't given with it: an artifact is what is checked.
+func notGiven(sets []*artifact.Set, answers []artifact.Answer) {
+	files := map[string]*artifact.File{}
+	for _, set := range sets {
+		for i := range set.Files {
+			files[set.Files[i].Name] = &set.Files[i]
+		}
+	}
+	for i := range answers {
+		f := files[answers[i].File]
+		if f == nil || f.Object == nil {
+			continue
+		}
+		dirs := f.Object.RunPath
+		if dirs == nil {
+			dirs = f.Object.RPath
+		}
+		for k := range answers[i].Reasons {
+			r := &answers[i].Reasons[k]
+			if r.Kind != string(loader.MissingLibrary) || r.By != f.Name || strings.Contains(r.Library, "/") {
+				continue
+			}
+			for _, dir := range dirs {
+				below, ok := strings.CutPrefix(strings.ReplaceAll(dir, "${ORIGIN}", "$ORIGIN"), "$ORIGIN")
+				there := filepath.Join(filepath.Dir(f.Name), below, r.Library)
+				if _, err := os.Stat(there); !ok || err != nil {
+					continue
+				}
+				if way := "check it together with " + there; !slices.Contains(r.Ways, way) {
+					r.Ways = slices.Insert(r.Ways, 0, way)
+				}
+				break
+			}
+		}
+	}
+}
 
 // knownSystem is a release that may have what another lacks.
 type knownSystem struct {

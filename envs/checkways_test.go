@@ -181,6 +181,24 @@ func TestFindWays(t *testing.T) {
 	hasWay(t, r, "acme@3 has libway.so.1, in libway1 1.11-1: the lowest version among other targets")
 }
 
+// What a program brings, and wasn't given, is pointed out.
+func TestNotGiven(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	app, lib := filepath.Join(dir, "bin/app"), filepath.Join(dir, "lib/libx.so.1")
+	objecttest.Library(t, lib, "int x(void) { return 1; }")
+	objecttest.Program(t, app, "int x(void); int main(void) { return x(); }", lib, "-Wl,-rpath,$ORIGIN/../lib")
+	for library, want := range map[string]string{"libx.so.1": "[check it together with " + lib + " build it]", "liby.so.1": "[build it]"} {
+		answers := []artifact.Answer{{File: app, Reasons: []artifact.Reason{{Kind: "missing-library", By: app, Library: library, Ways: []string{"build it"}}}}}
+		sets := readArtifacts(t, ArtifactOptions{}, app)
+		notGiven(sets, answers)
+		notGiven(sets, answers)
+		if got := fmt.Sprint(answers[0].Reasons[0].Ways); got != want {
+			t.Errorf("for %s: %s", library, got)
+		}
+	}
+}
+
 // wayArchive is a signed archive of packages of libway.so.1, by their versions; its key is
 // known on a machine.
 type wayArchive struct {
