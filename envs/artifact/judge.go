@@ -217,6 +217,9 @@ func (v *view) checkObject(f *File) *check {
 	if c.answer.Kind != Library && !f.Executable {
 		c.unproven("mode", "%s may not be executed: its mode says so", c.name).way("chmod +x %s", c.name)
 	}
+	if c.answer.Kind != Library && o.NoEntry {
+		c.fails("bad-file", "%s has no code where it is entered: it is damaged", c.name).When = atLoad
+	}
 	if c.answer.Kind == StaticProgram {
 		if o.ABIVersion == appImage {
 			c.carries()

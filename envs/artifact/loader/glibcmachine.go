@@ -84,6 +84,8 @@ func (m *machine) refusesHeader(h header) string {
 // loads.
 func (m *machine) refuses(o *object.Object) string {
 	switch {
+	case o.OddIdent:
+		return "its identification isn't padded with zeros"
 	case o.Type == elf.ET_EXEC, o.PIE && !m.before(2, 30):
 		return "it is a program, not a library"
 	case o.Type != elf.ET_DYN:

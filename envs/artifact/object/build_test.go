@@ -4,6 +4,7 @@ import (
 	"debug/elf"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -267,7 +268,6 @@ func TestBroken(t *testing.T) {
 		"text":      {func(b []byte) []byte { return []byte(strings.Repeat("INPUT(libother.so)\n", 10)) }, object.NotELF},
 		"class":     {func(b []byte) []byte { b[4] = 7; return b }, object.Damaged},
 		"order":     {func(b []byte) []byte { b[5] = 3; return b }, object.ByteOrder},
-		"padding":   {func(b []byte) []byte { b[12] = 1; return b }, object.Damaged},
 		"type":      {func(b []byte) []byte { b[16] = 1; return b }, object.NotLoadable},
 		"truncated": {func(b []byte) []byte { return b[:len(b)/8] }, object.Damaged},
 		"headers":   {func(b []byte) []byte { b[54] = 55; return b }, object.Damaged},
@@ -282,5 +282,25 @@ func TestBroken(t *testing.T) {
 		if !errors.As(err, &broken) || broken.Reason != test.reason || o != nil {
 			t.Errorf("%s: %v, %v", name, o, err)
 		}
+	}
+}
+
+// TestIdentification has marks where zeros are to be: as AppImages do, which start.
+func TestIdentification(t *testing.T) {
+	t.Parallel()
+	path := objecttest.Program(t, "", "int main(void) { return 0; }")
+	objecttest.Patch(t, path, func(b []byte) []byte { copy(b[8:], "AI\x02"); return b })
+	if err := exec.Command(path).Run(); err != nil {
+		t.Fatal(err)
+	}
+	if o := mustRead(t, path); !o.OddIdent || o.ABIVersion != 'A' || o.NoEntry {
+		t.Errorf("odd %v, ABI version %d, no entry %v", o.OddIdent, o.ABIVersion, o.NoEntry)
+	}
+	objecttest.Patch(t, path, func(b []byte) []byte { clear(b[24:32]); return b })
+	if err := exec.Command(path).Run(); err == nil {
+		t.Error("it starts at nothing")
+	}
+	if o := mustRead(t, path); !o.NoEntry {
+		t.Error("it has an entry")
 	}
 }

@@ -109,9 +109,7 @@ func (im *image) headers(head []byte) error {
 		o.Flags = im.order.Uint32(head[36:])
 		entry, count = int(im.order.Uint16(head[42:])), int(im.order.Uint16(head[44:]))
 	}
-	if strings.Trim(string(head[elf.EI_ABIVERSION+1:elf.EI_NIDENT]), "\x00") != "" {
-		return im.damaged("its identification isn't padded with zeros")
-	}
+	o.OddIdent = strings.Trim(string(head[elf.EI_ABIVERSION+1:elf.EI_NIDENT]), "\x00") != ""
 	if o.Type != elf.ET_EXEC && o.Type != elf.ET_DYN {
 		return o.fault(NotLoadable, "")
 	}

@@ -33,8 +33,10 @@ type Object struct {
 	ExecStack      bool // its stack is to be executable: PT_GNU_STACK says so, or is absent
 	RELR           bool // it has DT_RELR
 	// Unaligned says that glibc doesn't load it as a library, for the alignment of a
-	// segment isn't a page's; NoEntry, that nothing of it runs when it is started.
-	Unaligned, NoEntry bool
+	// segment isn't a page's; OddIdent, that it doesn't since its identification isn't padded
+	// with zeros (AppImages have their mark there); NoEntry, that nothing of it runs when it
+	// is started.
+	Unaligned, OddIdent, NoEntry bool
 
 	Versioned    bool          // it has DT_VERSYM
 	Definitions  []Definition  // DT_VERDEF, in its order

@@ -48,6 +48,7 @@ var flagWords = []struct {
 	{"execstack", func(o *Object) *bool { return &o.ExecStack }},
 	{"relr", func(o *Object) *bool { return &o.RELR }},
 	{"unaligned", func(o *Object) *bool { return &o.Unaligned }},
+	{"oddident", func(o *Object) *bool { return &o.OddIdent }},
 	{"noentry", func(o *Object) *bool { return &o.NoEntry }},
 	{"versioned", func(o *Object) *bool { return &o.Versioned }},
 }
