@@ -1,6 +1,7 @@
 package envs
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"os"
@@ -43,6 +44,9 @@ func JudgeFolder(dir string, f FolderFacts) (*Judged, error) {
 		return nil, err
 	}
 	host.Architecture, host.Libc = builtFor(live.Loaders())
+	if dir == "/" {
+		host.Architecture = cmp.Or(host.Architecture, debArchitecture()) // it runs us
+	}
 	j := &Judged{root: dir, CheckedTarget: CheckedTarget{Name: dir}.with(host)}
 	facts := live.Facts()
 	j.target = &artifact.Target{Name: dir, System: live, Host: host, Facts: facts}

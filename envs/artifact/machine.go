@@ -272,7 +272,11 @@ func (c *check) checkCPU(own []*object.Object, l *system.Loader) {
 			name = o.Soname
 		}
 		if have < 0 {
-			c.unproven("cpu", "%s is for processors of %s (%s), and %s's isn't known", name, cpuLevels[want].name, from, c.Name)
+			r := c.unproven("cpu", "%s is for processors of %s (%s), and %s's isn't known", name, cpuLevels[want].name, from, c.Name)
+			if o.GoLevel != "" {
+				r.way("build it for all: GOAMD64=v1")
+			}
+			r.way("take %s's snapshot from the machine as it runs, which tells its processor", c.Name)
 			continue
 		}
 		r := c.fails("cpu", "%s is for processors of %s (%s), and %s has %s", name, cpuLevels[want].name, from,

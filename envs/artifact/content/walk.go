@@ -35,7 +35,7 @@ func Walk(ctx context.Context, name string, o Options, visit func(*Set, *File) e
 		return w.plainError(w.folder(ctx, name))
 	}
 	if !info.Mode().IsRegular() {
-		return fmt.Errorf("reading %s: it is neither a file nor a folder", name)
+		return errors.New("it is neither a file nor a folder")
 	}
 	// Not to hang where a pipe took the file's place.
 	f, err := os.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0)
