@@ -100,6 +100,7 @@ func Check(ctx context.Context, cfg Config, systems []*Judged, names []string, o
 		recollect(sets)
 		read[j.root] = sets
 	}
+	cfg.Progress.Report(snapshot.Event{Stage: "judging"})
 	of := func(j *Judged) (sets []*artifact.Set) {
 		for _, set := range read[j.root] {
 			if opts.Project != nil {
