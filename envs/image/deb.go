@@ -147,7 +147,7 @@ func decompress(ext string, r io.Reader) (plain io.Reader, done func(), err erro
 	case ".bz2":
 		plain = bzip2.NewReader(r)
 	case ".lzma":
-		plain, err = lzma.ReaderConfig{DictCap: 1 << 20}.NewReader(r)
+		plain, err = lzma.ReaderConfig{DictCap: maxDict}.NewReader(r)
 	default:
 		return nil, nil, fmt.Errorf("unknown compression %q", ext)
 	}

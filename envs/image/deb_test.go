@@ -223,6 +223,28 @@ func TestUnpack(t *testing.T) {
 	}
 }
 
+// Packages of old hosts have data.tar.lzma, made with xz's usual dictionary of 8 MiB.
+func TestOldCompression(t *testing.T) {
+	for ext, program := range map[string]string{".lzma": "xz --format=lzma -c", ".xz": "xz -9 -c", ".bz2": "bzip2 -c", ".gz": "gzip -c"} {
+		args := strings.Fields(program)
+		cmd := exec.Command(args[0], args[1:]...)
+		cmd.Stdin = strings.NewReader("data")
+		packed, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		plain, done, err := decompress(ext, bytes.NewReader(packed))
+		if err != nil {
+			t.Errorf("%s: %v", ext, err)
+			continue
+		}
+		if data, err := io.ReadAll(plain); err != nil || string(data) != "data" {
+			t.Errorf("%s: %q, %v", ext, data, err)
+		}
+		done()
+	}
+}
+
 func TestDamagedBlob(t *testing.T) {
 	st := testStore(t)
 	p := put(t, st, "bash", debOf(t, "bash", tarOf(t, file("./bin/bash", strings.Repeat("x", 100_000)))))
