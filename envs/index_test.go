@@ -436,3 +436,18 @@ func FuzzProvides(f *testing.F) {
 		}
 	})
 }
+
+func TestMissingBlobSaysWhoHasIt(t *testing.T) {
+	fleet, err := OpenFleet(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = Config{Fleet: fleet}.readBlob(digest.FromString("x"), "the index", maxIndex)
+	var missing *MissingBlobError
+	if !errors.As(err, &missing) || missing.Remote != fleet.Blobs() {
+		t.Errorf("a fleet without blobs: %v", err)
+	}
+	if _, err = (Config{}).readBlob(digest.FromString("x"), "the index", maxIndex); err == nil || !strings.Contains(err.Error(), "no fleet are at hand") {
+		t.Errorf("nothing at hand: %v", err)
+	}
+}

@@ -22,7 +22,7 @@ const (
 // keeps such things. One that neither has is a *MissingBlobError.
 func (c Config) readBlob(d digest.Digest, what string, limit int64) ([]byte, error) {
 	var missing *store.MissingError
-	failed := errors.New("no store and no fleet are at hand")
+	var failed error
 	places := []func(digest.Digest, int64) ([]byte, error){}
 	if c.Store != nil {
 		places = append(places, c.Store.ReadBlob)
@@ -35,12 +35,14 @@ func (c Config) readBlob(d digest.Digest, what string, limit int64) ([]byte, err
 		if err == nil {
 			return data, nil
 		}
-		if !errors.As(err, &missing) || errors.As(failed, &missing) {
+		if failed == nil || !errors.As(err, &missing) {
 			failed = err
 		}
 	}
 	switch {
-	case errors.As(failed, &missing):
+	case failed == nil:
+		return nil, fmt.Errorf("%s: no store and no fleet are at hand", what)
+	case errors.As(failed, &missing) && c.Fleet != nil:
 		return nil, &MissingBlobError{What: what, Digest: d, Remote: c.Fleet.Blobs()}
 	case errors.As(failed, new(*store.MismatchError)):
 		return nil, &damagedError{fmt.Errorf("%s: %w", what, failed)}
