@@ -174,7 +174,7 @@ func (t *Trial) seen() map[string][]string {
 		return seen
 	}
 	for _, p := range t.Programs {
-		if p.Started {
+		if p.Started && p.Loaded != nil {
 			seen[path.Join(content.DefaultAt, p.Path)] = p.Loaded
 		}
 	}

@@ -3,6 +3,7 @@ package envs
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"testing"
 
 	"github.com/stead-env/stead/envs/artifact"
@@ -89,5 +90,33 @@ func TestLoaderGaveUp(t *testing.T) {
 	}
 	if err := os.Remove(log); err != nil || loaderGaveUp(log) != "" {
 		t.Error(err)
+	}
+}
+
+// What ran in a trial is told by loaders. A static program has none, nor does one tell of
+// itself where musl loads it: whether it started is known, and what it loaded isn't.
+func TestTriedPrograms(t *testing.T) {
+	found := map[string]string{"app": "build/app", "tool": "build/tool"}
+	for _, test := range []struct {
+		trial  Trial
+		list   []loads
+		gaveUp string
+		want   []TrialProgram
+	}{
+		{Trial{Command: []string{"build/app"}}, []loads{{"build/app", true, []string{"b", "a", "b"}}}, "", []TrialProgram{{"app", true, []string{"a", "b"}}}},
+		{Trial{Command: []string{"build/app"}}, nil, "", []TrialProgram{{"app", true, nil}}},
+		{Trial{Command: []string{"build/app"}, ExitCode: 127}, nil, "build/app", []TrialProgram{{"app", false, nil}}},
+		{Trial{Command: []string{"build/app"}, ExitCode: 126, Error: "it is for another machine"}, nil, "", []TrialProgram{{"app", false, nil}}},
+		{Trial{Command: []string{"sh", "-c", "…"}}, []loads{{"sh", true, nil}, {"./build/tool", false, nil}, {"./build/tool", true, nil}}, "",
+			[]TrialProgram{{"tool", true, []string{}}}},
+	} {
+		got := triedPrograms(&test.trial, test.list, found, "/src", test.gaveUp)
+		if !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%+v: got %+v, want %+v", test.trial, got, test.want)
+		}
+	}
+	trial := &Trial{Programs: []TrialProgram{{"app", true, nil}, {"tool", true, []string{}}, {"not", false, []string{"x"}}}}
+	if got := trial.seen(); len(got) != 1 || got["/.stead-artifact/tool"] == nil {
+		t.Errorf("it saw %v", got)
 	}
 }

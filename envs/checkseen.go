@@ -68,7 +68,7 @@ func (list *Artifacts) loadedBy(dir, name string) (loaded []string, ok bool) {
 	if err != nil {
 		return nil, false
 	}
-	p := slices.IndexFunc(list.Trial.Programs, func(p TrialProgram) bool { return p.Path == rel && p.Started })
+	p := slices.IndexFunc(list.Trial.Programs, func(p TrialProgram) bool { return p.Path == rel && p.Started && p.Loaded != nil })
 	a := slices.IndexFunc(list.Artifacts, func(a Artifact) bool { return a.Path == rel })
 	if p < 0 || a < 0 {
 		return nil, false

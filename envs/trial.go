@@ -30,9 +30,10 @@ type Trial struct {
 
 // TrialProgram is an artifact that a trial started, or could not.
 type TrialProgram struct {
-	Path    string   `json:"path"` // below dist/TARGET
-	Started bool     `json:"started"`
-	Loaded  []string `json:"loaded"` // by dlopen, as it asked for it
+	Path    string `json:"path"` // below dist/TARGET
+	Started bool   `json:"started"`
+	// Loaded is what it loaded by dlopen, as it asked for it; null where no loader told.
+	Loaded []string `json:"loaded"`
 }
 
 // OK reports whether the command ran and was content.
@@ -136,32 +137,28 @@ func (r *builder) trialSpec(ctx context.Context, logs string) (runtime.Spec, err
 // gaveUp the program that a loader complained of.
 func triedPrograms(t *Trial, list []loads, found map[string]string, dir, gaveUp string) []TrialProgram {
 	programs := []TrialProgram{}
-	at := func(name string, started bool) {
-		dest := artifactNamed(name, found, dir)
-		if dest == "" {
-			return
-		}
-		if i := slices.IndexFunc(programs, func(p TrialProgram) bool { return p.Path == dest }); i >= 0 {
-			programs[i].Started = programs[i].Started || started
-			return
-		}
-		programs = append(programs, TrialProgram{Path: dest, Started: started, Loaded: []string{}})
+	index := func(dest string) int {
+		return slices.IndexFunc(programs, func(p TrialProgram) bool { return p.Path == dest })
 	}
 	for _, l := range list {
-		at(l.name, l.started)
 		dest := artifactNamed(l.name, found, dir)
-		for i := range programs {
-			if programs[i].Path == dest {
-				programs[i].Loaded = append(programs[i].Loaded, l.opened...)
-			}
+		if dest == "" {
+			continue
 		}
-	}
-	if dest := artifactNamed(t.Command[0], found, dir); dest != "" && !slices.ContainsFunc(programs, func(p TrialProgram) bool { return p.Path == dest }) {
-		at(t.Command[0], t.Error == "" && artifactNamed(gaveUp, found, dir) != dest)
+		i := index(dest)
+		if i < 0 {
+			i, programs = len(programs), append(programs, TrialProgram{Path: dest, Loaded: []string{}})
+		}
+		p := &programs[i]
+		p.Started, p.Loaded = p.Started || l.started, append(p.Loaded, l.opened...)
 	}
 	for i, p := range programs {
 		slices.Sort(p.Loaded)
 		programs[i].Loaded = slices.Compact(p.Loaded)
+	}
+	if dest := artifactNamed(t.Command[0], found, dir); dest != "" && index(dest) < 0 {
+		started := t.Error == "" && artifactNamed(gaveUp, found, dir) != dest
+		programs = append(programs, TrialProgram{Path: dest, Started: started})
 	}
 	slices.SortFunc(programs, func(a, b TrialProgram) int { return strings.Compare(a.Path, b.Path) })
 	return programs
