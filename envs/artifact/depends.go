@@ -33,10 +33,11 @@ func (v *view) judgePackage(p *Package) Answer {
 // relation is one package that another asks for: "libc6 (>= 2.34)".
 type relation struct {
 	name, op, version string
+	arch              string // the one that it has to be of: "libc6:i386"
 }
 
 var (
-	debRelation = regexp.MustCompile(`^\s*([^\s:(\[<]+)(?::[^\s(]+)?\s*(?:\(\s*(<<|<=|=|>=|>>|<|>)\s*([^\s)]+)\s*\))?`)
+	debRelation = regexp.MustCompile(`^\s*([^\s:(\[<]+)(?::([^\s(\[<]+))?\s*(?:\(\s*(<<|<=|=|>=|>>|<|>)\s*([^\s)]+)\s*\))?`)
 	rpmRelation = regexp.MustCompile(`^\s*(\S+)(?:\s+(<|<=|=|>=|>)\s+(\S+))?\s*$`)
 )
 
@@ -122,10 +123,17 @@ func parseRelation(format content.Format, s string) relation {
 	switch {
 	case m == nil:
 		return relation{name: strings.TrimSpace(s)}
-	case m[2] == "" && format == content.Deb && strings.Contains(s, "("):
+	case format == content.Deb && m[3] == "" && strings.Contains(s, "("):
 		return relation{name: m[1], op: "?"} // which nothing satisfies
 	}
-	return relation{m[1], m[2], m[3]}
+	if format == content.RPM {
+		return relation{name: m[1], op: m[2], version: m[3]}
+	}
+	r := relation{name: m[1], op: m[3], version: m[4]}
+	if m[2] != "any" && m[2] != "native" {
+		r.arch = m[2]
+	}
+	return r
 }
 
 // met tells whether the target, or another package of the set, satisfies a relation.
@@ -139,7 +147,7 @@ func (c *check) met(p *Package, r relation) bool {
 	}
 	for i := range c.set.Packages {
 		other := &c.set.Packages[i]
-		if other.Package != nil && other.Format == p.Format &&
+		if other.Package != nil && other.Format == p.Format && (r.arch == "" || r.arch == other.Architecture) &&
 			satisfies(p.Format, r, other.Package.Name, other.Version, other.Provides) {
 			return true
 		}
@@ -150,12 +158,12 @@ func (c *check) met(p *Package, r relation) bool {
 // installed finds a package of the target that satisfies a relation of another.
 func (t *Target) installed(of *Package, r relation) (system.Package, bool) {
 	for _, p := range t.versions[r.name] {
-		if t.beside(of, p) && satisfies(of.Format, r, p.Name, p.Version, nil) {
+		if t.beside(of, r, p) && satisfies(of.Format, r, p.Name, p.Version, nil) {
 			return p, true
 		}
 	}
 	for _, i := range t.providers[r.name] {
-		if p := t.Facts.Packages[i]; t.beside(of, p) && satisfies(of.Format, r, "", "", p.Provides) {
+		if p := t.Facts.Packages[i]; t.beside(of, r, p) && satisfies(of.Format, r, "", "", p.Provides) {
 			return p, true
 		}
 	}
@@ -164,8 +172,11 @@ func (t *Target) installed(of *Package, r relation) (system.Package, bool) {
 
 // beside tells whether a package counts for one of another architecture: programs and data
 // do, libraries don't.
-func (t *Target) beside(of *Package, p system.Package) bool {
+func (t *Target) beside(of *Package, r relation, p system.Package) bool {
 	general := func(a string) bool { return a == "" || a == "all" || a == "noarch" }
+	if r.arch != "" {
+		return r.arch == p.Architecture || general(p.Architecture) && r.arch == t.Host.Architecture
+	}
 	mine := of.Architecture
 	if general(mine) {
 		mine = t.Host.Architecture
@@ -237,6 +248,9 @@ func (c *check) unmet(p *Package, field string, alternatives []string) {
 	for _, a := range alternatives {
 		r := parseRelation(p.Format, a)
 		for _, have := range c.versions[r.name] {
+			if r.arch != "" && r.arch != have.Architecture {
+				continue
+			}
 			reason := c.fails("depends", "%s depends on %s, and %s has %s %s", p.Package.Name,
 				strings.TrimSpace(field), c.Name, have.Name, cmp.Or(have.Version, "without a version"))
 			reason.Library, reason.Version, reason.Package = r.name, r.version, have.Name+" "+have.Version
@@ -249,6 +263,9 @@ func (c *check) unmet(p *Package, field string, alternatives []string) {
 	reason := c.fails("depends", "%s depends on %s, and %s has none installed", p.Package.Name,
 		strings.TrimSpace(field), c.Name)
 	reason.Library, reason.Version = first.name, first.version
+	if first.arch != "" {
+		first.name += ":" + first.arch
+	}
 	reason.way("install %s on %s, and take a snapshot of it again", first.name, c.Name)
 }
 

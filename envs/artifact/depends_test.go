@@ -37,6 +37,10 @@ func TestDebDepends(t *testing.T) {
 		"libssl1.1 (>= 1.1.1w-0+deb11u1~)":  {Starts, ""},
 		"libssl1.1 (>= 2:1.0)":              {Fails, "libssl1.1"},
 		"libssl1.1 (>= not a version)":      {Fails, ""},
+		"libc6:amd64 (>= 2.4)":              {Starts, ""},
+		"libc6:native":                      {Starts, ""},
+		"libc6:i386 (>= 2.4)":               {Fails, "libc6:i386 (>= 2.4), and acme@3 has none installed"},
+		"perlapi-5.32.1:i386":               {Fails, "install perlapi-5.32.1:i386"},
 		"app-data":                          {Fails, "app-data"},
 		"\x00":                              {Fails, ""},
 	} {
