@@ -42,9 +42,29 @@ func TestTargetKernel(t *testing.T) {
 	if _, errs, code := result(r.command("fleet", "one", "run", "--kernel", "mine", old, "--", "true")); code != 2 || !strings.Contains(errs, "own or target") {
 		t.Errorf("--kernel mine: exit code %d\n%s", code, errs)
 	}
+	testTrialKernel(r, old, missing)
 	changes := r.must(r.command("fleet", "one", "show", old, "--changes"))
 	if !strings.Contains(changes, " system calls more, ") || !strings.Contains(changes, "→ 3.10.0-1160.el7.x86_64") {
 		t.Errorf("the changes are\n%s", changes)
+	}
+}
+
+// testTrialKernel builds for a release with an old kernel: that is what the trial finds.
+func testTrialKernel(r *real, release, want string) {
+	r.t.Helper()
+	cmd := r.command("fleet", "one", "build", "--json")
+	project := "targets = [\"" + release + "\"]\n[build]\ncommand = [\"true\"]\nartifacts = [\"calls\"]\ntrial = [\"./calls\"]\n"
+	if err := os.WriteFile(filepath.Join(cmd.Dir, "stead.toml"), []byte(project), 0o644); err != nil {
+		r.t.Fatal(err)
+	}
+	var built []envs.Built
+	r.answer(cmd, &built)
+	trial := built[0].Trial
+	if trial == nil || trial.Kernel != "3.10.0-1160.el7.x86_64" || !trial.OK() || len(trial.Programs) != 1 || !trial.Programs[0].Started {
+		r.t.Fatalf("the trial is %+v", trial)
+	}
+	if out, err := os.ReadFile(trial.Log); err != nil || !strings.HasPrefix(string(out), want) {
+		r.t.Errorf("it found %q, %v", out, err)
 	}
 }
 
