@@ -82,13 +82,18 @@ func (r *builder) try(ctx context.Context, found map[string]string) (*Trial, err
 		out = &both{log, r.opts.Output}
 	}
 	result, err := r.engine.Run(ctx, spec, runtime.Stdio{Out: out, Err: out})
+	var not *runtime.Error
+	if errors.As(err, &not) && not.Code == runtime.CodeEngine && spec.Kernel != nil { // not all engines can show one
+		r.note(fmt.Sprintf("%s: the trial runs under this machine's kernel: %v", r.release, err))
+		spec.Kernel, t.Kernel = nil, ""
+		result, err = r.engine.Run(ctx, spec, runtime.Stdio{Out: out, Err: out})
+	}
 	for _, note := range result.Notes {
 		r.note(note)
 	}
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	var not *runtime.Error
 	switch {
 	case err == nil:
 		t.ExitCode = result.ExitCode

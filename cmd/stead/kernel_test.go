@@ -66,6 +66,12 @@ func testTrialKernel(r *real, release, want string) {
 	if out, err := os.ReadFile(trial.Log); err != nil || !strings.HasPrefix(string(out), want) {
 		r.t.Errorf("it found %q, %v", out, err)
 	}
+	// Where system calls can't be filtered there is a trial all the same.
+	built = nil
+	r.answer(r.command("fleet", "one", "build", "--json", "--engine", "chroot"), &built)
+	if trial := built[0].Trial; trial == nil || trial.Kernel != "" || !trial.OK() || len(trial.Programs) != 1 || !trial.Programs[0].Started {
+		r.t.Errorf("in a chroot the trial is %+v", trial)
+	}
 }
 
 // Userlands run under the kernel that they came with, which other programs are too new
