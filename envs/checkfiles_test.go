@@ -203,3 +203,25 @@ func TestReadWheel(t *testing.T) {
 		t.Errorf("its script begins with %q", head)
 	}
 }
+
+func TestDamagedPackageHasOneAnswer(t *testing.T) {
+	dir := t.TempDir()
+	inFolder(t, dir, map[string]string{
+		"app/DEBIAN/control": "Package: app\nVersion: 1\nArchitecture: amd64\nMaintainer: x\nDescription: x\n",
+		"app/usr/bin/run":    "#!/bin/sh\n",
+	})
+	inDir(t, dir, "dpkg-deb", "-b", "app", "app.deb")
+	whole, err := os.ReadFile(filepath.Join(dir, "app.deb"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	inFolder(t, dir, map[string]string{"cut.deb": string(whole[:len(whole)-40])})
+	for _, set := range readArtifacts(t, ArtifactOptions{}, filepath.Join(dir, "cut.deb")) {
+		if len(set.Packages) > 0 {
+			t.Errorf("what is cut off counts as a package: %v", set.Packages)
+		}
+		if !slices.ContainsFunc(set.Files, func(f artifact.File) bool { return f.Err != nil && strings.HasSuffix(f.Name, "cut.deb") }) {
+			t.Errorf("nothing says that it is cut off: %v", set.Files)
+		}
+	}
+}

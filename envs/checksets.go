@@ -50,7 +50,7 @@ func shippedTogether(names []string, read []*artifactReader, at string) ([]*arti
 				sets = append(sets, set)
 			}
 			set.Files = append(set.Files, s.files...)
-			if s.Package != nil {
+			if s.Package != nil && s.Broken == nil { // else its file says what is wrong
 				set.Packages = append(set.Packages, artifact.Package{File: s.Name, Format: s.Format, Package: s.Package})
 			}
 		}
