@@ -86,10 +86,12 @@ func runCheck(ctx context.Context, g *globals, f checkFlags, args []string) (err
 		return usagef("--at is a folder on the target, an absolute path, not %q", f.at)
 	}
 	w, systems, err := g.openCheck(ctx, f)
+	if w != nil {
+		defer func() { err = errors.Join(err, w.close()) }()
+	}
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, w.close()) }()
 	opts := envs.CheckOptions{At: f.at, Project: w.project}
 	if f.archives {
 		if err := w.makeStore(); err != nil {

@@ -131,6 +131,10 @@ func (w *work) openJudgedHost(ctx context.Context, address string) (*envs.Judged
 		return nil, err
 	}
 	defer h.Close() //nolint:errcheck // it was only read
+	if _, ok := h.(*listHost); ok {
+		return nil, &hintError{fmt.Errorf("judging for %s: a list names packages, and has no file of theirs", address),
+			"stead snapshot " + address + " TARGET makes a release of it"}
+	}
 	rules, err := rulesAt("", nil, nil)
 	if err != nil {
 		return nil, err
