@@ -146,6 +146,10 @@ func (list *Artifacts) placed(dir string) {
 		for k, t := range a.Travels {
 			a.Travels[k] = strings.TrimPrefix(t, dir+"/")
 		}
+		for k := range a.Reasons {
+			r := &a.Reasons[k]
+			r.By, r.Text = strings.TrimPrefix(r.By, dir+"/"), strings.ReplaceAll(r.Text, dir+"/", "")
+		}
 		name, _, _ := strings.Cut(a.File, ": ") // of an archive, what it holds
 		if it := byPath[a.File]; it != nil {
 			name = a.File

@@ -44,7 +44,8 @@ func TestDisagreement(t *testing.T) {
 func TestPlaced(t *testing.T) {
 	list := Artifacts{Artifacts: []Artifact{{Path: "app"}, {Path: "x.deb"}, {Path: "README"}}, Answers: []artifact.Answer{
 		{File: "/p/dist/.acme.new/app", Verdict: artifact.Starts, Travels: []string{"/p/dist/.acme.new/lib/l.so"}},
-		{File: "/p/dist/.acme.new/x.deb: /usr/bin/x", Verdict: artifact.Unproven},
+		{File: "/p/dist/.acme.new/x.deb: /usr/bin/x", Verdict: artifact.Unproven, Reasons: []artifact.Reason{
+			{By: "/p/dist/.acme.new/x.deb: /usr/bin/x", Text: "of /p/dist/.acme.new/x.deb: /usr/bin/x"}}},
 		{File: "/p/dist/.acme.new/x.deb", Verdict: artifact.Starts},
 	}}
 	list.placed("/p/dist/.acme.new")
@@ -52,6 +53,9 @@ func TestPlaced(t *testing.T) {
 		if got := list.Artifacts[i].Verdict; got != want {
 			t.Errorf("%s: got %q", list.Artifacts[i].Path, got)
 		}
+	}
+	if r := list.Answers[1].Reasons[0]; r.By != "x.deb: /usr/bin/x" || r.Text != "of x.deb: /usr/bin/x" {
+		t.Errorf("got %+v", r)
 	}
 	if list.Verdict != artifact.Unproven || list.Answers[0].File != "app" || list.Answers[0].Travels[0] != "lib/l.so" || list.Answers[1].File != "x.deb: /usr/bin/x" {
 		t.Errorf("got %+v", list)
@@ -109,6 +113,8 @@ func TestTriedPrograms(t *testing.T) {
 		{Trial{Command: []string{"build/app"}, ExitCode: 126, Error: "it is for another machine"}, nil, "", []TrialProgram{{"app", false, nil}}},
 		{Trial{Command: []string{"sh", "-c", "…"}}, []loads{{"sh", true, nil}, {"./build/tool", false, nil}, {"./build/tool", true, nil}}, "",
 			[]TrialProgram{{"tool", true, []string{}}}},
+		{Trial{Command: []string{"sh", "-c", "…"}}, []loads{{"./build/tool", false, nil}}, "", []TrialProgram{}},
+		{Trial{Command: []string{"sh", "-c", "…"}}, []loads{{"./build/tool", false, nil}}, "./build/tool", []TrialProgram{{"tool", false, []string{}}}},
 	} {
 		got := triedPrograms(&test.trial, test.list, found, "/src", test.gaveUp)
 		if !reflect.DeepEqual(got, test.want) {

@@ -157,6 +157,10 @@ func triedPrograms(t *Trial, list []loads, found map[string]string, dir, gaveUp 
 		p := &programs[i]
 		p.Started, p.Loaded = p.Started || l.started, append(p.Loaded, l.opened...)
 	}
+	// What a loader said nothing of at its end may have started, and told others why not.
+	programs = slices.DeleteFunc(programs, func(p TrialProgram) bool {
+		return !p.Started && artifactNamed(gaveUp, found, dir) != p.Path
+	})
 	for i, p := range programs {
 		slices.Sort(p.Loaded)
 		programs[i].Loaded = slices.Compact(p.Loaded)

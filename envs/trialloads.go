@@ -70,8 +70,15 @@ func parseLoads(r io.Reader) (list []loads) {
 			continue
 		}
 		switch name, by := splitLoad(line); {
+		case strings.HasPrefix(line, "calling init: ") && current == nil && len(list) > 0:
+			// All is bound. A program with a start of its own, as Go's are, tells no more.
+			current = &list[len(list)-1]
+			current.started = true
 		case strings.HasPrefix(line, "transferring control: "):
 			name := strings.TrimPrefix(line, "transferring control: ")
+			if current != nil && current.name == name {
+				continue
+			}
 			i := slices.IndexFunc(list, func(l loads) bool { return l.name == name && !l.started })
 			if i < 0 {
 				list = append(list, loads{name: name})

@@ -71,6 +71,17 @@ func TestReadLoads(t *testing.T) {
 	}
 }
 
+// A program with a start of its own never tells that it got control.
+func TestReadLoadsWithoutLibcsStart(t *testing.T) {
+	t.Parallel()
+	list := parseLoads(strings.NewReader("  7:\tfile=libc.so.6 [0];  needed by ./app [0]\n  7:\tfile=libc.so.6 [0];  generating link map\n" +
+		"  7:\tcalling init: /lib/libc.so.6\n  7:\tfile=libz.so.1 [0];  dynamically loaded by ./app [0]\n" +
+		"  7:\tfile=libz.so.1 [0];  generating link map\n  7:\tcalling init: /lib/libz.so.1\n"))
+	if want := []loads{{"./app", true, []string{"libz.so.1"}}}; !reflect.DeepEqual(list, want) {
+		t.Errorf("got %+v", list)
+	}
+}
+
 func FuzzParseLoads(f *testing.F) {
 	f.Add("  7:\tfile=libc.so.6 [0];  needed by ./app [0]\n  7:\tfile=libc.so.6 [0];  generating link map\n" +
 		"  7:\ttransferring control: ./app\n  7:\tfile=libz.so.1 [0];  dynamically loaded by ./app [0]\n" +

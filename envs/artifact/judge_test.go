@@ -191,6 +191,9 @@ func TestPathsThatDependOnTheFolderOfTheStart(t *testing.T) {
 	expect(t, judged(t, acme(), set([]string{"lib"}, "libown.so.1")), Unproven, "the folder that it is started in", "$ORIGIN/../lib")
 	expect(t, judged(t, acme(), set([]string{"/srv", ""}, "libown.so.1")), Unproven, "the folder that it is started in")
 	expect(t, judged(t, acme(), set([]string{"/srv"}, "libown.so.1")), Fails, "nothing leads it")
+	beside := set(nil, "libown.so.1")
+	beside.Files[0].Path, beside.Files[1].Path = "/.stead-artifact/app", "/.stead-artifact/libown.so.1"
+	expect(t, judged(t, acme(), beside), Fails, "leads it to libown.so.1,", "-Wl,-rpath,'$ORIGIN'")
 	expect(t, judged(t, acme(), set(nil, "lib/libown.so.1")), Unproven, "-Wl,-soname,libown.so.1")
 	expect(t, judged(t, acme(), set(nil, "/build/lib/libown.so.1")), Fails, "by that path", "-Wl,-soname,libown.so.1")
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stead-env/stead/envs/artifact/content"
 	"github.com/stead-env/stead/envs/artifact/loader"
 	"github.com/stead-env/stead/envs/artifact/object"
 	"github.com/stead-env/stead/envs/artifact/system"
@@ -189,25 +190,26 @@ func (c *check) missingLibrary(p loader.Problem) {
 // unled tells of a library that the artifact has where nobody looks for it, or only from
 // the folder that the program happens to be started in.
 func (c *check) unled(p loader.Problem, by string, f *File) {
+	place := strings.TrimPrefix(f.Path, content.DefaultAt+"/")
 	if strings.Contains(p.Library, "/") {
 		r := c.reasonOf(c.unproven(string(p.Kind), "%s needs %s by that path, which depends on the folder that it is started"+
-			" in; the artifact has %s", by, p.Library, f.Path), p)
+			" in; the artifact has %s", by, p.Library, place), p)
 		if path.IsAbs(p.Library) {
 			r.Verdict = Fails
-			r.Text = fmt.Sprintf("%s needs %s by that path, and the artifact has it at %s", by, p.Library, f.Path)
+			r.Text = fmt.Sprintf("%s needs %s by that path, and the artifact has it at %s", by, p.Library, place)
 		}
 		r.way("give %s a soname, and link again: -Wl,-soname,%s", path.Base(f.Path), path.Base(f.Path))
 		return
 	}
 	r := c.reasonOf(c.fails(string(p.Kind), "%s needs %s, and nothing leads it to %s, which the artifact has",
-		by, p.Library, f.Path), p)
+		by, p.Library, place), p)
 	if p.By != nil && slices.ContainsFunc(slices.Concat(p.By.Object.RunPath, p.By.Object.RPath), hereOnly) {
 		r.Verdict = Unproven
 		r.Text = fmt.Sprintf("%s needs %s, and looks for it in the folder that it is started in; the artifact has %s",
-			by, p.Library, f.Path)
+			by, p.Library, place)
 	}
-	r.way("give %s a RUNPATH: -Wl,-rpath,'$ORIGIN/%s'", by, relative(c.byPath(p.By), f.Path))
-	r.way("install %s into a folder that %s's ld.so.conf names", path.Base(f.Path), c.Name)
+	r.way("give %s a RUNPATH: -Wl,-rpath,'%s'", by, strings.TrimSuffix("$ORIGIN/"+relative(c.byPath(p.By), f.Path), "/"))
+	r.way("install %s into a folder that %s's ld.so.conf names", path.Base(p.Library), c.Name)
 }
 
 // hereOnly tells folders of a search path that depend on where a program is started.
