@@ -20,9 +20,10 @@ func lacking(from, on *artifact.Target) string {
 		return "what it provides isn't known"
 	}
 	for _, l := range from.System.Loaders() {
-		there, ok := on.System.Loader(l.Path)
+		name := startedBy(from, l)
+		there, ok := on.System.Loader(name)
 		if !ok || there.Family != l.Family || there.Machine != l.Machine {
-			return fmt.Sprintf("there is no %s", l.Path)
+			return fmt.Sprintf("there is no %s", name)
 		}
 		for _, name := range index.Libraries(l) {
 			have := library(from.System, l, name)
@@ -36,6 +37,29 @@ func lacking(from, on *artifact.Target) string {
 	}
 	return ""
 }
+
+// startedBy is the path by which programs name a loader: its file has another name on each
+// version of older glibcs.
+func startedBy(t *artifact.Target, l *system.Loader) string {
+	f, ok := t.System.Find(l.Path)
+	if !ok {
+		return l.Path
+	}
+	o, err := f.Object()
+	if err != nil || o.Soname == "" {
+		return l.Path
+	}
+	for _, dir := range []string{"/lib64", "/lib", "/libx32"} {
+		name := path.Join(dir, o.Soname)
+		if other, ok := t.System.Loader(name); ok && other.Path == l.Path {
+			return name
+		}
+	}
+	return l.Path
+}
+
+// private is what the parts of glibc have for each other, and no program may use.
+const private = "GLIBC_PRIVATE"
 
 // library is what a loader finds by a name alone; nil for nothing.
 func library(s interface {
@@ -73,6 +97,9 @@ func less(name string, have, other *object.Object) string {
 	}
 	rest := other.Exports
 	for _, e := range have.Exports {
+		if e.Version == private {
+			continue
+		}
 		for len(rest) > 0 && compareExports(rest[0], e) < 0 {
 			rest = rest[1:]
 		}

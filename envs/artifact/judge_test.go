@@ -103,6 +103,17 @@ func TestOtherMachine(t *testing.T) {
 	expect(t, plain(func(o *object.Object) { o.Interp = "ld.so" }), Unproven, "the folder that it is started in")
 }
 
+func TestKernelOfMuslIsNotAncient(t *testing.T) {
+	target := acme()
+	target.Host.Kernel = ""
+	m := target.System.(made)
+	m.loader = &system.Loader{Path: "/lib/ld-musl-x86_64.so.1", Family: system.Musl, Version: "1.2.5", Class: elf.ELFCLASS64, Machine: elf.EM_X86_64}
+	target.System = m
+	for floor, want := range map[uint32]Verdict{2: Starts, 17: Unproven} {
+		expect(t, alone(t, target, "/opt/app", elfFile(static(func(o *object.Object) { o.Kernel = [3]uint32{3, floor} }))), want)
+	}
+}
+
 func TestModeOfPrograms(t *testing.T) {
 	for _, o := range []*object.Object{programFile(nil), elfFile(static(func(*object.Object) {}))} {
 		set := &Set{Files: []File{{Name: "app", Path: "/opt/app/app", Object: o}}}

@@ -176,8 +176,19 @@ func unenforced(l *system.Loader) bool {
 	return l != nil && (l.Family == system.Musl || compareNumbers(l.Version, "2.36") >= 0)
 }
 
+// muslFloor counts as met where musl is that of 2020 or later, which names no floor itself:
+// kernels before it had no fixes for years by then.
+var muslFloor = [3]uint32{3, 2}
+
+func hasMuslFloor(l *system.Loader) bool {
+	return l.Family == system.Musl && compareNumbers(l.Version, "1.2") >= 0
+}
+
 // libcFloor is the floor in the notes of the target's own C library or loader.
 func (c *check) libcFloor(l *system.Loader) [3]uint32 {
+	if all := c.System.Loaders(); l == nil && len(all) > 0 && hasMuslFloor(all[0]) || l != nil && hasMuslFloor(l) {
+		return muslFloor
+	}
 	var paths []string
 	if l != nil {
 		paths = append(paths, l.Path)
