@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	debversion "github.com/knqyf263/go-deb-version"
 	"golang.org/x/sync/errgroup"
@@ -108,6 +109,7 @@ type ways struct {
 	byName   map[string]Release
 	machines map[string]*object.Object // of the artifact's files, by name
 	lacks    []*lack
+	finding  sync.Mutex // what lacks have found
 }
 
 // lack is one thing that a target doesn't have.
@@ -284,12 +286,18 @@ func (w *ways) fleet(ctx context.Context) error {
 			}
 		}
 	}
+	g, gctx = errgroup.WithContext(ctx)
+	g.SetLimit(w.cfg.jobs())
 	for i, s := range systems {
-		if s != nil {
-			w.look(candidates[i], *s)
+		if s == nil {
+			continue
 		}
+		g.Go(func() error {
+			w.look(candidates[i], *s)
+			return gctx.Err()
+		})
 	}
-	return ctx.Err()
+	return g.Wait()
 }
 
 // candidates are the releases that may have something: all of the targets that are asked
@@ -334,7 +342,7 @@ func rank(first bool) int {
 	return 1
 }
 
-// look notes what a release has of what others lack.
+// look notes what a release has of what others lack; several may be looked through at once.
 func (w *ways) look(rel Release, s knownSystem) {
 	versions := map[string]string{}
 	for _, p := range s.Facts().Packages {
@@ -346,7 +354,10 @@ func (w *ways) look(rel Release, s knownSystem) {
 		}
 		if f, ok := l.in(s); ok {
 			name, _, _ := strings.Cut(f.Package, ":")
-			l.found = append(l.found, spot{artifact.Elsewhere{Release: rel.String(), Package: name, Version: versions[name]}, rel, s.host})
+			at := spot{artifact.Elsewhere{Release: rel.String(), Package: name, Version: versions[name]}, rel, s.host}
+			w.finding.Lock()
+			l.found = append(l.found, at)
+			w.finding.Unlock()
 		}
 	}
 }
