@@ -89,6 +89,9 @@ func (s *Store) ReadBlob(d digest.Digest, limit int64) ([]byte, error) {
 	return readWhole(path, compressed, d, limit)
 }
 
+// expected is how many times larger than their compressed bytes most indexes are.
+const expected = 14
+
 // decoders are those for whole blobs, by the bytes that may come out of them.
 var decoders sync.Map
 
@@ -119,7 +122,9 @@ func readWhole(path string, compressed bool, d digest.Digest, limit int64) ([]by
 			}
 			dec, _ = decoders.LoadOrStore(limit, made)
 		}
-		data, err = dec.(*zstd.Decoder).DecodeAll(data, nil)
+		// Growing what comes out of it would take longer than decompressing does.
+		room := make([]byte, 0, min(limit, expected*fi.Size()))
+		data, err = dec.(*zstd.Decoder).DecodeAll(data, room)
 		switch {
 		case errors.Is(err, zstd.ErrDecoderSizeExceeded), errors.Is(err, zstd.ErrWindowSizeExceeded):
 			return nil, tooLarge()
