@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/stead-env/stead/envs/artifact"
 	"github.com/stead-env/stead/envs/artifact/object"
@@ -25,12 +26,13 @@ func lacking(from, on *artifact.Target) string {
 		if !ok || there.Family != l.Family || there.Machine != l.Machine {
 			return fmt.Sprintf("there is no %s", name)
 		}
+		libc := library(on.System, there, "libc.so.6")
 		for _, name := range index.Libraries(l) {
 			have := library(from.System, l, name)
 			if have == nil || have.Soname != "" && have.Soname != name {
 				continue // programs ask for it by its soname
 			}
-			if text := less(name, have, library(on.System, there, name)); text != "" {
+			if text := less(name, have, library(on.System, there, name), libc); text != "" {
 				return text
 			}
 		}
@@ -85,8 +87,12 @@ func library(s interface {
 	return nil
 }
 
-// less tells what one library exports and another of that name doesn't.
-func less(name string, have, other *object.Object) string {
+// marks are symbols that linkers put into what they make.
+var marks = []string{"__bss_start", "_edata", "_end", "_fini", "_init"}
+
+// less tells what one library exports, and another of that name and libc, into which glibc
+// moves parts of its libraries, don't.
+func less(name string, have, other, libc *object.Object) string {
 	if other == nil {
 		return fmt.Sprintf("there is no %s", name)
 	}
@@ -97,13 +103,15 @@ func less(name string, have, other *object.Object) string {
 	}
 	rest := other.Exports
 	for _, e := range have.Exports {
-		if e.Version == private {
+		if e.Version == private || e.Version == "" && slices.Contains(marks, e.Name) {
 			continue
 		}
 		for len(rest) > 0 && compareExports(rest[0], e) < 0 {
 			rest = rest[1:]
 		}
-		if len(rest) == 0 || compareExports(rest[0], e) != 0 {
+		moved := strings.HasPrefix(e.Version, "GLIBC_") && libc != nil && slices.ContainsFunc(libc.Named(e.Name),
+			func(o object.Export) bool { return o.Version == e.Version })
+		if (len(rest) == 0 || compareExports(rest[0], e) != 0) && !moved {
 			return fmt.Sprintf("%s has no %s", name, versioned(e.Name, e.Version))
 		}
 	}

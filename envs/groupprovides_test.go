@@ -42,10 +42,10 @@ func TestStartedBy(t *testing.T) {
 func TestLessLeavesOutWhatIsPrivate(t *testing.T) {
 	a := &object.Object{Exports: []object.Export{{Name: "__own", Version: private}, {Name: "open", Version: "GLIBC_2.2.5"}}}
 	b := &object.Object{Exports: []object.Export{{Name: "open", Version: "GLIBC_2.2.5"}}}
-	if text := less("libc.so.6", a, b); text != "" {
+	if text := less("libc.so.6", a, b, nil); text != "" {
 		t.Error(text)
 	}
-	if text := less("libc.so.6", a, &object.Object{}); text != "libc.so.6 has no open@GLIBC_2.2.5" {
+	if text := less("libc.so.6", a, &object.Object{}, nil); text != "libc.so.6 has no open@GLIBC_2.2.5" {
 		t.Error(text)
 	}
 }

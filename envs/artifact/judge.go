@@ -214,7 +214,7 @@ func (c *check) settle() {
 func (v *view) checkObject(f *File) *check {
 	o := f.Object
 	c := v.check(f, objectKind(o))
-	if c.answer.Kind != Library && !f.Executable {
+	if c.answer.Kind != Library && !f.Executable && !strings.Contains(c.name, ".so") {
 		c.unproven("mode", "%s may not be executed: its mode says so", c.name).way("chmod +x %s", c.name)
 	}
 	if c.answer.Kind != Library && o.NoEntry {

@@ -209,6 +209,22 @@ func TestPathsThatDependOnTheFolderOfTheStart(t *testing.T) {
 	expect(t, judged(t, acme(), set(nil, "/build/lib/libown.so.1")), Fails, "by that path", "-Wl,-soname,libown.so.1")
 }
 
+func TestLibrariesThatAProgramLoadsTogether(t *testing.T) {
+	lib := File{Name: "libone.so", Path: "/opt/lib/libone.so", Object: libraryFile("libone.so", func(o *object.Object) {
+		o.Needed, o.Imports = []string{"libtwo.so"}, []object.Import{{Name: "two"}}
+	})}
+	two := File{Name: "libtwo.so", Path: "/opt/lib/libtwo.so", Object: libraryFile("libtwo.so", func(o *object.Object) { o.Exports = exported("two") })}
+	app := File{Name: "app", Path: "/opt/bin/app", Executable: true, Object: programFile(func(o *object.Object) {
+		o.Needed, o.RunPath = []string{"libone.so", "libtwo.so", "libc.so.6"}, []string{"$ORIGIN/../lib"}
+	})}
+	expect(t, judged(t, acme(), &Set{Files: []File{lib, two, app}}), Starts, "but app, which loads both")
+	expect(t, judged(t, acme(), &Set{Files: []File{app, two, lib}}), Starts)
+	expect(t, judged(t, acme(), &Set{Files: []File{lib, two}}), Unproven, "must have loaded that before", "'$ORIGIN'")
+	app.Object.Needed = []string{"libone.so", "libc.so.6"}
+	expect(t, judged(t, acme(), &Set{Files: []File{lib, two, app}}), Unproven)
+	expect(t, judged(t, acme(), &Set{Files: []File{app, two, lib}}), Fails, "libone.so needs libtwo.so")
+}
+
 func TestSetuidProgramsLoseOrigin(t *testing.T) {
 	set := func(runpath string, setuid bool) *Set {
 		return &Set{Files: []File{

@@ -201,8 +201,17 @@ func (c *check) unled(p loader.Problem, by string, f *File) {
 		r.way("give %s a soname, and link again: -Wl,-soname,%s", path.Base(f.Path), path.Base(f.Path))
 		return
 	}
+	if with := c.loadsBoth(p); with != nil {
+		c.reasonOf(c.remark(string(p.Kind), "%s needs %s, and nothing leads it to %s but %s, which loads both", by, p.Library,
+			place, path.Base(with.Path)), p)
+		return
+	}
 	r := c.reasonOf(c.fails(string(p.Kind), "%s needs %s, and nothing leads it to %s, which the artifact has",
 		by, p.Library, place), p)
+	if c.isLibrary() {
+		r.Verdict = Unproven
+		r.Text += ": whoever loads it must have loaded that before"
+	}
 	if p.By != nil && slices.ContainsFunc(slices.Concat(p.By.Object.RunPath, p.By.Object.RPath), hereOnly) {
 		r.Verdict = Unproven
 		r.Text = fmt.Sprintf("%s needs %s, and looks for it in the folder that it is started in; the artifact has %s",
@@ -210,6 +219,34 @@ func (c *check) unled(p loader.Problem, by string, f *File) {
 	}
 	r.way("give %s a RUNPATH: -Wl,-rpath,'%s'", by, strings.TrimSuffix("$ORIGIN/"+relative(c.byPath(p.By), f.Path), "/"))
 	r.way("install %s into a folder that %s's ld.so.conf names", path.Base(p.Library), c.Name)
+}
+
+// maxLoaders bounds the programs of an artifact that are asked for one of its libraries.
+const maxLoaders = 64
+
+// loadsBoth finds a program of the artifact that loads a library of it, and what nothing
+// leads that to; nil for none.
+func (c *check) loadsBoth(p loader.Problem) *File {
+	if !c.isLibrary() || p.By == nil {
+		return nil
+	}
+	asked := 0
+	for i := range c.set.Files {
+		f := &c.set.Files[i]
+		if f.Object == nil || objectKind(f.Object) != Program {
+			continue
+		}
+		if asked++; asked > maxLoaders {
+			return nil
+		}
+		res := c.load(loader.Program{Path: f.Path, Object: f.Object})
+		loads := slices.ContainsFunc(res.Objects, func(m *loader.Mapped) bool { return m.Object == p.By.Object })
+		lacks := slices.ContainsFunc(res.Problems, func(q loader.Problem) bool { return q.Kind == p.Kind && q.Library == p.Library })
+		if loads && !lacks {
+			return f
+		}
+	}
+	return nil
 }
 
 // hereOnly tells folders of a search path that depend on where a program is started.
