@@ -148,22 +148,28 @@ func (r *room) ask(ctx context.Context, s subject) (a answer, err error) {
 		return a, err
 	}
 	defer func() { err = errors.Join(err, back()) }()
+	err = r.question(ctx, &a, s)
+	return a, err
+}
+
+// question asks of a file that lies in its place.
+func (r *room) question(ctx context.Context, a *answer, s subject) (err error) {
 	switch s.Kind {
 	case program:
 		a.Way = started
 		if a.Exec, err = r.exec(s.Path); err == nil && a.Exec == "" {
-			err = r.trace(ctx, &a, nil, s.Path)
+			err = r.trace(ctx, a, nil, s.Path)
 		}
 	case static:
 		a.Way = started
 		a.Exec, err = r.exec(s.Path)
 	case script:
 		a.Way = started
-		a.Exec, err = r.script(s)
+		err = r.script(ctx, a, s)
 	case library:
-		err = r.library(ctx, &a, s)
+		err = r.library(ctx, a, s)
 	}
-	return a, err
+	return err
 }
 
 // library asks for a library as who loads it does: a module in its program, others alone.
@@ -208,25 +214,50 @@ func (r *room) exec(path string, args ...string) (refused string, err error) {
 	return "", nil
 }
 
-// script asks the kernel for a script, and env for the program that it is to find.
-func (r *room) script(s subject) (refused string, err error) {
-	refused, err = r.exec(s.Path)
-	words := strings.Fields(s.Interp)
-	if refused != "" || err != nil || filepath.Base(words[0]) != "env" {
-		return refused, err
+// script asks the kernel for a script, and then for what starts it: its interpreter, or
+// the program that env finds.
+func (r *room) script(ctx context.Context, a *answer, s subject) (err error) {
+	if a.Exec, err = r.exec(s.Path); a.Exec != "" || err != nil {
+		return err
 	}
-	for _, word := range words[1:] {
+	words := strings.Fields(s.Interp)
+	program := words[0]
+	if filepath.Base(program) == "env" {
+		if program = wanted(words[1:]); program == "" {
+			a.Exec = syscall.ENOENT.Error()
+			return nil
+		}
+		if a.Exec, err = r.exec(program); a.Exec != "" || err != nil {
+			return err
+		}
+	}
+	f, err := elf.Open(program)
+	if err != nil {
+		return nil // another script
+	}
+	defer f.Close()
+	for _, p := range f.Progs {
+		if p.Type == elf.PT_INTERP {
+			return r.trace(ctx, a, nil, program)
+		}
+	}
+	return nil
+}
+
+// wanted is the program that env finds for its arguments, "" for none.
+func wanted(args []string) string {
+	for _, word := range args {
 		if strings.HasPrefix(word, "-") || strings.Contains(word, "=") {
 			continue
 		}
 		for _, dir := range []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"} {
 			if _, err := os.Stat(filepath.Join(dir, word)); err == nil {
-				return r.exec(filepath.Join(dir, word))
+				return filepath.Join(dir, word)
 			}
 		}
 		break
 	}
-	return syscall.ENOENT.Error(), nil
+	return ""
 }
 
 // trace has the loader of a program tell what a start would load and lack, without and

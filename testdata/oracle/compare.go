@@ -141,34 +141,42 @@ func tallyOf(source, target string, answers []answer, verdicts, others map[strin
 		if a.Way == noPlace {
 			continue
 		}
-		m, _ := a.real()
-		t.moments[m]++
-		o, why := disagreed, "stead says nothing of it"
 		v, ok := verdicts[a.Path]
-		if ok {
-			o, why = compare(a, v)
-		}
+		o, why := compared(a, v, ok)
 		if source == target && v.Verdict == artifact.Fails {
 			o, why = disagreed, "fails where it is installed: "+reasonOf(v, artifact.Fails).Text
 		}
 		if other := essence(others[a.Path]); essence(v) != other {
 			o, why = disagreed, fmt.Sprintf("stead by the index: %s; by the root: %s", essence(v), other)
 		}
-		t.outcomes[o]++
-		switch o {
-		case agreed:
-			continue
-		case beyond, unproven:
-			t.kinds[string(o)+": "+why]++
-			text := reasonOf(v, v.Verdict).Text
-			t.lines = append(t.lines, fmt.Sprintf("%s %s (%s): %s; really %s", o, a.Path, why, text, m))
-		case disagreed:
-			line := fmt.Sprintf("disagreed %s: %s", a.Path, why)
-			t.lines = append(t.lines, line)
-			t.disagreements = append(t.disagreements, line)
-		}
+		t.count(a, v, a.Path, o, why)
 	}
 	return t
+}
+
+// compared is compare for a file that stead may have passed over.
+func compared(a answer, v artifact.Answer, ok bool) (outcome, string) {
+	if !ok {
+		return disagreed, "stead says nothing of it"
+	}
+	return compare(a, v)
+}
+
+// count counts one file by a name for it.
+func (t *tally) count(a answer, v artifact.Answer, name string, o outcome, why string) {
+	m, _ := a.real()
+	t.moments[m]++
+	t.outcomes[o]++
+	switch o {
+	case beyond, unproven:
+		t.kinds[string(o)+": "+why]++
+		text := reasonOf(v, v.Verdict).Text
+		t.lines = append(t.lines, fmt.Sprintf("%s %s (%s): %s; really %s", o, name, why, text, m))
+	case disagreed:
+		line := fmt.Sprintf("disagreed %s: %s", name, why)
+		t.lines = append(t.lines, line)
+		t.disagreements = append(t.disagreements, line)
+	}
 }
 
 func (t *tally) total() (n int) {

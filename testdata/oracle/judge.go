@@ -21,56 +21,72 @@ type oracle struct {
 	cache            string               // a folder for real answers; "" to ask anew
 	pick             func(s subject) bool // which files; nil for all
 	problems         bool                 // compare what loaders lack, too
+	packages         int                  // how many packages of each are installed on each other, too
+}
+
+// results are the tallies of all pairs of hosts.
+type results struct {
+	all      []*tally // of verdicts on each file alone
+	problems []*tally // of what loaders lack
+	packages []*tally // of verdicts on the files of a package that is installed
 }
 
 // ask compares stead's verdicts for each pair of hosts with the real answers, and where
 // that is asked for, the problems.
-func (o *oracle) ask(ctx context.Context) (all, problems []*tally, err error) {
+func (o *oracle) ask(ctx context.Context) (r results, err error) {
 	dir, err := os.MkdirTemp("", "stead-oracle-")
 	if err != nil {
-		return nil, nil, err
+		return r, err
 	}
 	defer os.RemoveAll(dir)
 	indexed, live := make([]*artifact.Target, len(o.targets)), make([]*artifact.Target, len(o.targets))
 	for i, h := range o.targets {
 		var end func() error
 		if indexed[i], live[i], end, err = targetOf(ctx, h, filepath.Join(dir, h.Name)); err != nil {
-			return nil, nil, err
+			return r, err
 		}
 		defer end()
 	}
 	for _, source := range o.sources {
 		list, err := subjects(source.Root)
 		if err != nil {
-			return nil, nil, err
+			return r, err
 		}
 		if o.pick != nil {
 			list = slices.DeleteFunc(list, func(s subject) bool { return !o.pick(s) })
 		}
 		set, err := setOf(source, list)
 		if err != nil {
-			return nil, nil, err
+			return r, err
 		}
 		for i, target := range o.targets {
 			answers, err := answersOf(ctx, o.cache, source, target, list)
 			if err != nil {
-				return nil, nil, err
+				return r, err
 			}
 			if o.problems {
-				problems = append(problems, tallyProblems(source.Name, target.Name, answers, indexed[i].System, set))
+				r.problems = append(r.problems, tallyProblems(source.Name, target.Name, answers, indexed[i].System, set))
 			}
 			verdicts, err := verdictsOf(ctx, indexed[i], set)
 			if err != nil {
-				return nil, nil, err
+				return r, err
 			}
 			others, err := verdictsOf(ctx, live[i], set)
 			if err != nil {
-				return nil, nil, err
+				return r, err
 			}
-			all = append(all, tallyOf(source.Name, target.Name, answers, verdicts, others))
+			r.all = append(r.all, tallyOf(source.Name, target.Name, answers, verdicts, others))
+			if o.packages == 0 || source.Name == target.Name {
+				continue
+			}
+			installed, err := o.tallyPackages(ctx, source, target, indexed[i], list)
+			if err != nil {
+				return r, err
+			}
+			r.packages = append(r.packages, installed)
 		}
 	}
-	return all, problems, nil
+	return r, nil
 }
 
 // setOf reads the subjects of a host as stead reads what it is to judge. Each is judged

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
@@ -64,7 +65,12 @@ func (r *room) run(ctx context.Context, program string, args []string) ([]string
 	cmd := exec.CommandContext(ctx, program, args...)
 	var out bytes.Buffer
 	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = []string{"LC_ALL=C", "PATH=/usr/sbin:/usr/bin"}, r.null, &out, r.null
-	if err := cmd.Run(); err != nil {
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && ctx.Err() == nil {
+		return nil, nil // it doesn't start, or lacks what it needs: it looks nowhere
+	}
+	if err != nil {
 		return nil, fmt.Errorf("asking %s where it looks: %w", program, err)
 	}
 	return strings.Split(strings.TrimSpace(out.String()), "\n"), nil

@@ -34,8 +34,9 @@ func main() {
 	made := flag.String("hosts", "", "a folder with the hosts; made, or taken from the test cache, by default")
 	list := flag.Bool("list", false, "list each file that is not agreed on")
 	problems := flag.Bool("problems", false, "compare what loaders lack, too: each library, version and symbol")
+	packages := flag.Int("packages", 0, "install so many packages of each host on each other, and compare what is said of them, too")
 	flag.Parse()
-	o := &oracle{problems: *problems}
+	o := &oracle{problems: *problems, packages: *packages}
 	fine, err := run(ctx, o, *made, *from, *to, *list)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
@@ -64,14 +65,18 @@ func run(ctx context.Context, o *oracle, made, from, to string, list bool) (fine
 			o.targets = append(o.targets, h)
 		}
 	}
-	all, problems, err := o.ask(ctx)
+	r, err := o.ask(ctx)
 	if err != nil {
 		return false, err
 	}
-	fine = report(os.Stdout, all, list)
-	if problems != nil {
+	fine = report(os.Stdout, r.all, list)
+	if r.problems != nil {
 		fmt.Println("\nProblems of loaders:")
-		fine = report(os.Stdout, problems, list) && fine
+		fine = report(os.Stdout, r.problems, list) && fine
+	}
+	if r.packages != nil {
+		fmt.Println("\nPackages that are installed:")
+		fine = report(os.Stdout, r.packages, list) && fine
 	}
 	return fine, nil
 }

@@ -94,12 +94,12 @@ func TestSample(t *testing.T) {
 		h := host{Name: name, Root: filepath.Join(dir, root)}
 		o.sources, o.targets = append(o.sources, h), append(o.targets, h)
 	}
-	all, problems, err := o.ask(t.Context())
+	r, err := o.ask(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if !report(&out, problems, false) || !report(&out, all, false) {
+	if !report(&out, r.problems, false) || !report(&out, r.all, false) {
 		t.Errorf("%s", out.Bytes())
 	}
 }
