@@ -86,6 +86,7 @@ func newView(t *Target, set *Set) *view {
 		return &view{Target: t, set: set, sys: t.System, load: t.session.Load}
 	}
 	over := lay(t.System, set.Files, len(set.Packages) > 0)
+	over.replace(set.Packages)
 	return &view{Target: t, set: set, over: over, sys: over, load: t.session.Over(over).Load}
 }
 
@@ -203,11 +204,25 @@ func (c *check) settle() {
 		return
 	}
 	for i := range c.answer.Reasons {
-		if r := &c.answer.Reasons[i]; fails(*r) {
+		if r := &c.answer.Reasons[i]; fails(*r) && c.failsAlone(*r) {
 			r.Verdict = Unproven
 			r.Text += "; it is " + c.brought(there) + "'s own file, as it is installed there"
 		}
 	}
+}
+
+// failsAlone tells whether a file that the target has fails there for the same reason, and
+// not for what the artifact lays beside it.
+func (c *check) failsAlone(r Reason) bool {
+	if c.over == nil {
+		return true
+	}
+	set := &Set{Files: []File{*c.file}, Alone: true}
+	alone := newView(c.Target, set).judge(&set.Files[0])
+	return alone != nil && slices.ContainsFunc(alone.Reasons, func(o Reason) bool {
+		return o.Verdict == Unproven && o.Kind == r.Kind && o.By == r.By && o.Library == r.Library &&
+			o.Symbol == r.Symbol && o.Version == r.Version
+	})
 }
 
 // checkObject judges an ELF file.

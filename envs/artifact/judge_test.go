@@ -4,6 +4,7 @@ import (
 	"debug/elf"
 	"testing"
 
+	"github.com/stead-env/stead/envs/artifact/content"
 	"github.com/stead-env/stead/envs/artifact/object"
 	"github.com/stead-env/stead/envs/artifact/system"
 )
@@ -261,6 +262,37 @@ func TestInstalledFilesAreTakenAsTheyAre(t *testing.T) {
 	other := libraryFile("plugin.so", func(o *object.Object) { o.Needed = []string{"libgone.so.1", "libz.so.1"} })
 	other.Imports = []object.Import{{Name: "inflate"}}
 	expect(t, alone(t, target, "/usr/lib64/plugin.so", other), Fails, "libgone.so.1")
+}
+
+func TestInstalledFilesFailForWhatIsLaidBesideThem(t *testing.T) {
+	target := acme()
+	plugin := libraryFile("plugin.so", func(o *object.Object) { o.Needed = []string{"libhelp.so.1"} })
+	target.System.(made).add("/usr/lib64/plugin.so", "coreutils", plugin)
+	target.System.(made).add("/usr/lib64/libhelp.so.1", "coreutils", libraryFile("libhelp.so.1", nil))
+	set := &Set{Files: []File{
+		{Name: "plugin.so", Path: "/usr/lib64/plugin.so", Object: plugin},
+		{Name: "libhelp.so.1", Path: "/usr/lib64/libhelp.so.1", Object: libraryFile("libhelp.so.1", func(o *object.Object) {
+			o.Needed = []string{"libgone.so.1"}
+		})},
+	}}
+	expect(t, judged(t, target, set), Fails, "libgone.so.1")
+}
+
+func TestPackageTakesThePlaceOfItsOlderSelf(t *testing.T) {
+	target := acme()
+	target.System.(made).add("/usr/lib64/libhelp.so.1", "app:amd64", libraryFile("libhelp.so.1", nil))
+	set := &Set{Files: []File{{Name: "app", Path: "/usr/bin/app", Executable: true, Object: programFile(func(o *object.Object) {
+		o.Needed = []string{"libhelp.so.1", "libc.so.6"}
+	})}}}
+	expect(t, judged(t, target, set), Starts)
+	for name, want := range map[string]Verdict{"app": Fails, "other": Starts} {
+		set.Packages = []Package{{File: "app.deb", Format: content.Deb, Package: &content.Package{Name: name, Architecture: "amd64"}}}
+		answers, err := target.Judge(t.Context(), set)
+		if err != nil {
+			t.Fatal(err)
+		}
+		expect(t, answers[0], want)
+	}
 }
 
 func TestOwnLoaderIsUnproven(t *testing.T) {

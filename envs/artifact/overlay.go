@@ -5,6 +5,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/stead-env/stead/envs/artifact/content"
 	"github.com/stead-env/stead/envs/artifact/loader"
 	"github.com/stead-env/stead/envs/artifact/object"
 	"github.com/stead-env/stead/envs/artifact/system"
@@ -27,6 +28,8 @@ type overlay struct {
 	// hosts are programs of the artifact that others can bind to: they may load its plugins.
 	hosts  []string
 	cached map[string][]system.CacheEntry // of libraries that a package brings
+	// replaced are the architectures of packages that take the place of the target's, by name.
+	replaced map[string]string
 
 	laid    bool     // all files are in their places
 	folders sync.Map // what resolve found then: path to path
@@ -201,7 +204,7 @@ func (o *overlay) Find(name string) (system.File, bool) {
 	if canonical == "" {
 		return system.File{}, false
 	}
-	if found, ok := o.base.Find(canonical); ok {
+	if found, ok := o.base.Find(canonical); ok && !o.gone(found) {
 		// A link of the target may lead to what the artifact replaces.
 		if f := o.files[found.Path]; f != nil && f.Link == "" {
 			return o.file(f, found.Path), true
@@ -212,6 +215,27 @@ func (o *overlay) Find(name string) (system.File, bool) {
 		return system.File{Path: canonical, Dir: true}, true
 	}
 	return system.File{}, false
+}
+
+// replace has packages take the place of the target's of their names, as package managers
+// do: what these brought goes.
+func (o *overlay) replace(packages []Package) {
+	o.replaced = map[string]string{}
+	for _, p := range packages {
+		if p.Package != nil && p.Format != content.Wheel {
+			o.replaced[p.Name] = p.Architecture
+		}
+	}
+}
+
+// gone tells whether a file of the target goes with the package that brought it.
+func (o *overlay) gone(f system.File) bool {
+	if f.Dir || f.Package == "" {
+		return false
+	}
+	name, arch, known := strings.Cut(f.Package, ":")
+	by, replaced := o.replaced[name]
+	return replaced && (!known || by == "" || by == arch)
 }
 
 func (o *overlay) file(f *File, name string) system.File {
