@@ -3,7 +3,7 @@
 # make test   check, every fuzz target for some seconds, and all tests
 # make demo   the main job, from a made production host to a program that runs there
 # make bench  the figures of README.md
-# make oracle compares verdicts with those of real loaders: all programs of three hosts
+# make oracle compares verdicts with real loaders: all programs and libraries of three hosts
 #
 # test, demo, bench and oracle install what they need first (see .ci/setup), and keep the hosts
 # they make under $STEAD_TEST_CACHE, by default /var/cache/stead-test.
@@ -44,7 +44,7 @@ bench: setup build
 	go test -run ^$$ -bench SSH -benchtime 3x ./cmd/stead
 
 oracle: setup
-	go run ./testdata/oracle
+	go run ./testdata/oracle -problems -packages 100
 
 clean:
 	rm -rf bin

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -23,9 +24,10 @@ import (
 
 // bundle is an installed package of a host, whose files are judged together.
 type bundle struct {
-	name, version string
-	subjects      []subject
-	paths         []string // of files and links, without links in their folders
+	name, version, architecture string
+
+	subjects []subject
+	paths    []string // of files and links, without links in their folders
 }
 
 // bundlesOf are the packages of a host that bring something to judge, in the order of a
@@ -41,7 +43,7 @@ func bundlesOf(ctx context.Context, h host, list []subject) ([]bundle, error) {
 	}
 	var all []bundle
 	for _, p := range db.Packages {
-		b := bundle{name: p.Name, version: p.Version}
+		b := bundle{name: p.Name, version: p.Version, architecture: p.Architecture}
 		for _, file := range p.Files {
 			dir, err := filepath.EvalSymlinks(filepath.Join(h.Root, filepath.Dir(file))) // /lib is a link
 			if err != nil {
@@ -82,7 +84,7 @@ func database(ctx context.Context, root string) (*snapshot.Database, error) {
 // set is the package as stead reads it.
 func (b bundle) set(h host) (*artifact.Set, error) {
 	set := &artifact.Set{Packages: []artifact.Package{{File: b.name + ".deb", Format: content.Deb,
-		Package: &content.Package{Name: b.name, Version: b.version}}}}
+		Package: &content.Package{Name: b.name, Version: b.version, Architecture: b.architecture}}}}
 	for _, path := range b.paths {
 		full := h.Root + path
 		if target, err := os.Readlink(full); err == nil {
@@ -153,6 +155,12 @@ func copyFile(from, to string) error {
 	return out.Close()
 }
 
+// breaks are the lines of a package's control file that name what can't be beside it.
+var (
+	breaks      = regexp.MustCompile(`(?m)^(?:Breaks|Conflicts): (.*)$`)
+	packageName = regexp.MustCompile(`[a-z0-9][a-z0-9+.-]+`)
+)
+
 // tallyPackages installs some packages of source on target, each alone, and compares what
 // stead says of their files with what the target says.
 func (o *oracle) tallyPackages(ctx context.Context, source, target host, judge *artifact.Target, list []subject) (*tally, error) {
@@ -160,15 +168,21 @@ func (o *oracle) tallyPackages(ctx context.Context, source, target host, judge *
 	if err != nil {
 		return nil, err
 	}
-	bundles = bundles[:min(len(bundles), o.packages)]
 	db, err := database(ctx, target.Root)
 	if err != nil {
 		return nil, err
 	}
-	replaced := map[string][]string{}
+	replaced, refused := map[string][]string{}, map[string]bool{}
 	for _, p := range db.Packages {
 		replaced[p.Name] = p.Files
+		for _, m := range breaks.FindAllStringSubmatch(string(p.Control), -1) {
+			for _, name := range packageName.FindAllString(m[1], -1) {
+				refused[name] = true
+			}
+		}
 	}
+	bundles = slices.DeleteFunc(bundles, func(b bundle) bool { return refused[b.name] && replaced[b.name] == nil })
+	bundles = bundles[:min(len(bundles), o.packages)]
 	answers := make([][]answer, len(bundles))
 	verdicts := make([]map[string]artifact.Answer, len(bundles))
 	g, gctx := errgroup.WithContext(ctx)
