@@ -82,7 +82,7 @@ type view struct {
 
 func newView(t *Target, set *Set) *view {
 	t.once.Do(t.prepare)
-	if set.Alone || len(set.Files) == 1 {
+	if set.Alone || len(set.Files) == 1 && len(set.Packages) == 0 {
 		return &view{Target: t, set: set, sys: t.System, load: t.session.Load}
 	}
 	over := lay(t.System, set.Files, len(set.Packages) > 0)
