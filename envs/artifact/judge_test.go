@@ -295,6 +295,19 @@ func TestPackageTakesThePlaceOfItsOlderSelf(t *testing.T) {
 	}
 }
 
+func TestInstalledScriptsAreTakenAsTheyAre(t *testing.T) {
+	target := acme()
+	m := target.System.(made)
+	m.script("/usr/lib/cgi.py", "/usr/local/bin/python")
+	f := m.files["/usr/lib/cgi.py"]
+	f.Package = "libpython3.9-stdlib"
+	m.files["/usr/lib/cgi.py"] = f
+	set := &Set{Files: []File{{Name: "cgi.py", Path: "/usr/lib/cgi.py", Executable: true, Head: []byte("#! /usr/local/bin/python \n")}}}
+	expect(t, judged(t, target, set), Unproven, "own file, as it is installed there")
+	set.Files[0].Head = []byte("#! /usr/local/bin/python3\n")
+	expect(t, judged(t, target, set), Fails, "/usr/local/bin/python3")
+}
+
 func TestOwnLoaderIsUnproven(t *testing.T) {
 	set := &Set{Files: []File{
 		{Name: "app", Path: "/opt/app/app", Object: programFile(func(o *object.Object) { o.Interp = "/opt/app/ld.so" })},

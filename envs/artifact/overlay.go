@@ -256,8 +256,9 @@ func (f *File) firstLine() string {
 	if !ok {
 		return ""
 	}
-	line, _, _ = strings.Cut(line, "\n")
-	return line[:min(len(line), shebangSize)]
+	line, _, _ = strings.Cut(line[:min(len(line), shebangSize)], "\n")
+	line, _, _ = strings.Cut(line, "\x00")
+	return strings.Trim(line, " \t") // as systems tell it
 }
 
 // Loader implements loader.System.
