@@ -305,3 +305,16 @@ func TestLiveNamed(t *testing.T) {
 		}
 	}
 }
+
+func TestNoCacheHasNoFolders(t *testing.T) {
+	l, err := OpenLive(t.TempDir(), LiveOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if dirs := l.CacheDirs(); len(dirs) > 0 {
+		t.Errorf("got %v", dirs)
+	}
+	if dirs := (&Index{}).CacheDirs(); len(dirs) > 0 {
+		t.Errorf("got %v", dirs)
+	}
+}

@@ -70,6 +70,9 @@ func (x *Index) CacheDirs() []string { return x.cache.dirs() }
 func (l *Live) CacheDirs() []string { return l.cache().dirs() }
 
 func (c *Cache) dirs() []string {
+	if c == nil {
+		return nil // there is no cache
+	}
 	var all []string
 	seen := map[string]bool{}
 	for i := range c.entries {
