@@ -137,8 +137,11 @@ func (v *view) judge(f *File) *Answer {
 		c.unreadable()
 	default:
 		c = v.checkText(f, only)
-		if c == nil && len(f.Members) > 0 {
+		if class := classVersion(f.Head) > 0; c == nil && (class || len(f.Members) > 0) {
 			c = v.checkArchive(f)
+			if class && !only && len(c.answer.Reasons) == 0 {
+				return nil // one of many
+			}
 		}
 		if c == nil && only {
 			c = v.check(f, Other)

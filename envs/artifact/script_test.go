@@ -179,6 +179,15 @@ func TestClassFiles(t *testing.T) {
 	expect(t, judged(t, acme(), jar(class("A.class", 55))), Starts)
 	expect(t, judged(t, acme(), jar(class("A.class", 52), class("B.class", 61))), Fails, "Java 17 (B.class)", "--release 11")
 	expect(t, judged(t, acme(), jar(class("A.class", 52), class("META-INF/versions/21/A.class", 65))), Starts)
+	plain := func(files ...File) *Set {
+		for i := range files {
+			files[i].Path = "/opt/" + files[i].Name
+		}
+		return &Set{Files: files}
+	}
+	expect(t, judged(t, acme(), plain(class("A.class", 55))), Starts)
+	expect(t, judged(t, acme(), plain(class("A.class", 61))), Fails, "Java 17")
+	expect(t, judged(t, acme(), plain(class("A.class", 55), class("B.class", 61))), Fails, "B.class is for Java 17")
 	native := File{Name: "libx.so", Path: "/x/libx.so", Object: libraryFile("libx.so", func(o *object.Object) {
 		o.Needed = []string{"libgone.so.1"}
 	})}
