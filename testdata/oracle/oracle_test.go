@@ -81,7 +81,7 @@ func TestSample(t *testing.T) {
 	if err := os.Chdir("../.."); err != nil {
 		t.Fatal(err)
 	}
-	o := &oracle{problems: true, pick: func(s subject) bool {
+	o := &oracle{problems: true, packages: 5, pick: func(s subject) bool {
 		sum := sha256.Sum256([]byte(s.Path))
 		return sum[0] < 256/10
 	}}
@@ -99,7 +99,7 @@ func TestSample(t *testing.T) {
 		t.Fatal(err)
 	}
 	var out bytes.Buffer
-	if !report(&out, r.problems, false) || !report(&out, r.all, false) {
+	if !report(&out, r.problems, false) || !report(&out, r.all, false) || !report(&out, r.packages, false) {
 		t.Errorf("%s", out.Bytes())
 	}
 }
