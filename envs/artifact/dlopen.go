@@ -220,6 +220,7 @@ func (c *check) loads(o *object.Object, f *File, names []string, how string) {
 			continue // in another folder here
 		}
 		if bad == "" {
+			c.unbound(o, f, name)
 			continue
 		}
 		r := c.fails("dlopen", how+": %s", path.Base(f.Path), name, bad)
@@ -231,10 +232,7 @@ func (c *check) loads(o *object.Object, f *File, names []string, how string) {
 // reach loads a library as an object would by dlopen, and says what is in the way. Its
 // symbols may come from the program, and aren't looked at.
 func (c *check) reach(o *object.Object, f *File, name string) string {
-	asking := &object.Object{Class: o.Class, Data: o.Data, OSABI: o.OSABI, Machine: o.Machine, Flags: o.Flags,
-		Type: o.Type, Interp: o.Interp, Dynamic: true, Needed: []string{name}, RPath: o.RPath, RunPath: o.RunPath}
-	res := c.load(loader.Program{Path: f.Path, Object: asking})
-	for _, p := range res.Problems {
+	for _, p := range c.opening(o, f, name).Problems {
 		switch {
 		case p.Harmless || p.Later || p.Kind == loader.MissingSymbol:
 		case p.Kind == loader.MissingLibrary && p.Library == name:
@@ -248,6 +246,32 @@ func (c *check) reach(o *object.Object, f *File, name string) string {
 		}
 	}
 	return ""
+}
+
+// opening is what comes of loading a library by its name alone.
+func (c *check) opening(o *object.Object, f *File, name string) *loader.Result {
+	asking := &object.Object{Class: o.Class, Data: o.Data, OSABI: o.OSABI, Machine: o.Machine, Flags: o.Flags,
+		Type: o.Type, Interp: o.Interp, Dynamic: true, Needed: []string{name}, RPath: o.RPath, RunPath: o.RunPath}
+	return c.load(loader.Program{Path: f.Path, Object: asking})
+}
+
+// unbound tells of a symbol that a declared library needs at once, and that neither it
+// brings nor the program has. One that is loaded by name before it may have it; a trial
+// would have told.
+func (c *check) unbound(o *object.Object, f *File, name string) {
+	if c.set.Declared == nil {
+		return
+	}
+	for _, p := range c.opening(o, f, name).Problems {
+		has := func(m *loader.Mapped) bool { return exports(m.Object, p.Symbol) }
+		if p.Kind != loader.MissingSymbol || p.Harmless || p.Later || slices.ContainsFunc(c.loaded, has) {
+			continue
+		}
+		r := c.unproven("dlopen", "stead.toml says that %s loads %s, which needs %s: nothing that %s loads before has it",
+			path.Base(f.Path), name, p.Symbol, c.name)
+		r.By, r.Library, r.Symbol, r.When = f.Name, name, p.Symbol, atCall
+		return
+	}
 }
 
 // unchanged tells whether a file is the very one that the target has at its place.

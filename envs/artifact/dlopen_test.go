@@ -23,11 +23,23 @@ func TestDlopen(t *testing.T) {
 	}
 	expect(t, judged(t, acme(), set(opener(nil))), Unproven, "app calls dlopen", "dlopen = [")
 
+	plugged := func() *Set {
+		s := set(opener(nil))
+		s.Files = append(s.Files, File{Name: "plug.so", Path: "/opt/app/plug.so", Object: libraryFile("", func(o *object.Object) {
+			o.Imports = []object.Import{{Name: "host_data"}}
+		})})
+		return s
+	}
 	declared := set(opener(nil))
 	declared.Declared = []string{"libz.so.1", "/opt/vendor/libvendor.so.2"}
 	expect(t, judged(t, acme(), declared), Starts)
 	declared.Declared = []string{"libgone.so.1"}
 	expect(t, judged(t, acme(), declared), Fails, "stead.toml says that app loads libgone.so.1: acme@3 has none")
+	plug := plugged()
+	plug.Declared = []string{"/opt/app/plug.so"}
+	expect(t, judged(t, acme(), plug), Unproven, "which needs host_data: nothing that app loads before has it")
+	plug.Files[0].Object.Exports = exported("host_data")
+	expect(t, judged(t, acme(), plug), Starts)
 	declared.Declared = []string{}
 	expect(t, judged(t, acme(), declared), Starts)
 

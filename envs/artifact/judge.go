@@ -176,6 +176,8 @@ type check struct {
 	// whole says that nobody else brings symbols to a module than the program that loads it.
 	whole bool
 	now   bool // that program binds all of its symbols at once
+	// loaded are the objects of its start.
+	loaded []*loader.Mapped
 }
 
 func (v *view) check(f *File, kind string) *check {
@@ -264,6 +266,7 @@ func (v *view) checkObject(f *File) *check {
 	if len(c.into) > 0 {
 		c.answer.Into, c.answer.Now = c.into[0], c.now
 	}
+	c.loaded = res.Objects
 	c.problems(res)
 	c.checkHost()
 	if own := c.ownLoader(res); own != nil && !c.unchanged(own.Object, own) {
