@@ -108,9 +108,9 @@ func (w *walk) hold(r io.Reader) (*io.SectionReader, func(), error) {
 	if all, ok := r.(*io.SectionReader); ok {
 		return all, func() {}, nil
 	}
-	buf := w.holds.Get().(*bytes.Buffer)
+	buf := holds.Get().(*bytes.Buffer)
 	buf.Reset()
-	done := func() { w.holds.Put(buf) }
+	done := func() { holds.Put(buf) }
 	n, err := io.CopyN(buf, r, maxHeld+1)
 	if err == io.EOF {
 		return io.NewSectionReader(bytes.NewReader(buf.Bytes()), 0, n), done, nil

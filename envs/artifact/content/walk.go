@@ -58,8 +58,13 @@ type walk struct {
 	visit func(*Set, *File) error
 
 	entries, bytes atomic.Int64
-	heads, holds   sync.Pool
 }
+
+// What every walk has for the beginnings of files, and for members of archives.
+var (
+	heads = sync.Pool{New: func() any { return new([HeadBytes]byte) }}
+	holds = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+)
 
 func newWalk(o Options, visit func(*Set, *File) error) *walk {
 	w := &walk{Options: o, at: o.At, visit: visit}
@@ -78,8 +83,6 @@ func newWalk(o Options, visit func(*Set, *File) error) *walk {
 	if w.Archives == nil {
 		w.Archives = new(sync.Mutex)
 	}
-	w.heads.New = func() any { return new([HeadBytes]byte) }
-	w.holds.New = func() any { return new(bytes.Buffer) }
 	return w
 }
 
@@ -108,12 +111,13 @@ func (w *walk) argument(ctx context.Context, name string, f *os.File) error {
 	if err != nil {
 		return err
 	}
-	head := make([]byte, HeadBytes)
-	n, err := f.ReadAt(head, 0)
+	buf := heads.Get().(*[HeadBytes]byte)
+	defer heads.Put(buf)
+	n, err := f.ReadAt(buf[:], 0)
 	if err != nil && err != io.EOF {
 		return err
 	}
-	if format := formatOf(name, head[:n]); format != "" {
+	if format := formatOf(name, buf[:n]); format != "" {
 		return w.archive(ctx, &Set{Name: name, Format: format}, 1, io.NewSectionReader(f, 0, info.Size()))
 	}
 	set := &Set{Name: name, Format: Plain, At: w.at}
@@ -121,7 +125,9 @@ func (w *walk) argument(ctx context.Context, name string, f *os.File) error {
 		return err
 	}
 	file := &File{Path: path.Join(w.at, filepath.Base(name)), Name: name, Type: Regular, Mode: modeOf(info), Size: info.Size()}
-	return w.file(ctx, set, maxDepth, file, io.NewSectionReader(f, 0, file.Size))
+	content, done := mapFile(f, file.Size)
+	defer done()
+	return w.file(ctx, set, maxDepth, file, io.NewSectionReader(content, 0, file.Size))
 }
 
 // folder reads a folder without following links, several files at once.
@@ -187,7 +193,9 @@ func (w *walk) folderEntry(ctx context.Context, set *Set, root *os.Root, rel str
 		return w.file(ctx, set, 0, f, nil)
 	}
 	defer o.Close()
-	return w.file(ctx, set, 0, f, io.NewSectionReader(o, 0, f.Size))
+	content, done := mapFile(o, f.Size)
+	defer done()
+	return w.file(ctx, set, 0, f, io.NewSectionReader(content, 0, f.Size))
 }
 
 // file hands one entry over, and goes on with what is in it. Its reader may be nil where
@@ -202,8 +210,8 @@ func (w *walk) file(ctx context.Context, set *Set, depth int, f *File, r io.Read
 	if f.Type != Regular || r == nil {
 		return w.emit(set, f)
 	}
-	buf := w.heads.Get().(*[HeadBytes]byte)
-	defer w.heads.Put(buf)
+	buf := heads.Get().(*[HeadBytes]byte)
+	defer heads.Put(buf)
 	n, err := readHead(r, buf[:])
 	if err != nil {
 		return fmt.Errorf("%s: %w", strings.TrimPrefix(f.Name, set.Name+": "), err)

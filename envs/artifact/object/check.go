@@ -147,6 +147,8 @@ func (im *image) symbolRoom(t *tags) uint64 {
 type slots struct {
 	im     *image
 	ranges [][2]uint64 // from, to
+	from   uint64      // of the first
+	span   uint64      // bytes from there to the end of the last; 0 for none
 	want   uint64
 	seen   map[uint64]bool
 }
@@ -162,6 +164,13 @@ func (im *image) slots(t *tags) *slots {
 			s.ranges = append(s.ranges, [2]uint64{addr, addr + n})
 			s.want += n / uint64(im.pick(4, 8))
 		}
+	}
+	for i, r := range s.ranges {
+		from, to := r[0], r[1]
+		if i > 0 {
+			from, to = min(from, s.from), max(to, s.from+s.span)
+		}
+		s.from, s.span = from, to-from
 	}
 	return s
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Bounds on what a file can make a reader do: far above what real objects have, of which
@@ -258,8 +259,23 @@ func (im *image) memory(addr, n uint64) ([]byte, error) {
 	return b, im.read(b, int64(off))
 }
 
+var buffers = sync.Pool{New: func() any { return new([window]byte) }}
+
 // each hands over the entries of a table, of which it keeps one window at a time.
 func (im *image) each(addr, size uint64, entry int, fn func(i int, b []byte) error) error {
+	return im.windows(addr, size, entry, func(i int, b []byte) error {
+		for ; len(b) > 0; b = b[entry:] {
+			if err := fn(i, b[:entry:entry]); err != nil {
+				return err
+			}
+			i++
+		}
+		return nil
+	})
+}
+
+// windows hands over a table in parts, each of whole entries. i counts the first of them.
+func (im *image) windows(addr, size uint64, entry int, fn func(i int, b []byte) error) error {
 	size -= size % uint64(entry)
 	if size == 0 {
 		return nil
@@ -271,17 +287,16 @@ func (im *image) each(addr, size uint64, entry int, fn func(i int, b []byte) err
 	if size > rest {
 		return im.damaged("a table at %#x goes beyond its segment", addr)
 	}
-	buf := make([]byte, min(size, uint64(window-window%entry)))
-	for i := 0; size > 0; {
+	whole := buffers.Get().(*[window]byte)
+	defer buffers.Put(whole)
+	buf := whole[:min(size, uint64(window-window%entry))]
+	for i := 0; size > 0; i += len(buf) / entry {
 		buf = buf[:min(size, uint64(len(buf)))]
 		if err := im.read(buf, int64(off)); err != nil {
 			return err
 		}
-		for b := buf; len(b) > 0; b = b[entry:] {
-			if err := fn(i, b[:entry:entry]); err != nil {
-				return err
-			}
-			i++
+		if err := fn(i, buf); err != nil {
+			return err
 		}
 		off, size = off+uint64(len(buf)), size-uint64(len(buf))
 	}

@@ -223,7 +223,8 @@ func (im *image) strings(t *tags) (*table, error) {
 	}
 	var text strings.Builder
 	text.Grow(int(size))
-	if _, err := io.Copy(&text, io.NewSectionReader(im.r, int64(off), int64(size))); err != nil {
+	part := make([]byte, min(size, 32<<10))
+	if _, err := io.CopyBuffer(&text, io.NewSectionReader(im.r, int64(off), int64(size)), part); err != nil {
 		return nil, err
 	}
 	if text.Len() != int(size) {
