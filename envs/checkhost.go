@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 
 	"github.com/stead-env/stead/envs/artifact"
 	"github.com/stead-env/stead/envs/artifact/system"
@@ -78,7 +79,7 @@ func readRelease(dir, name string) (string, error) {
 		return "", err
 	}
 	defer root.Close()
-	f, err := root.Open(name)
+	f, err := root.OpenFile(name, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a pipe must not hold us up
 	if err != nil {
 		return "", err
 	}
