@@ -134,6 +134,9 @@ func TestReadArtifacts(t *testing.T) {
 	tells(t, readArtifacts(t, ArtifactOptions{}, app, lib, app), at+"/bin/app ELF, "+at+"/lib/libx.so.1 ELF")
 	tells(t, readArtifacts(t, ArtifactOptions{At: "/usr"}, tool, filepath.Join(dist, "lib"), app),
 		"/usr/b/tool, /usr/dist/bin/app ELF", "/usr/libx.so → libx.so.1, /usr/libx.so.1 ELF, /usr/text.so")
+	// So do folders beside them: it is what dist/* means.
+	tells(t, readArtifacts(t, ArtifactOptions{At: "/opt"}, filepath.Join(dist, "bin"), filepath.Join(dist, "lib"), filepath.Join(dist, "run.sh")),
+		"/opt/bin/app ELF, /opt/lib/libx.so → libx.so.1, /opt/lib/libx.so.1 ELF, /opt/lib/text.so, /opt/run.sh")
 	tells(t, readArtifacts(t, ArtifactOptions{}, filepath.Join(dist, "README")), at+"/README data")
 	inFolder(t, dir, map[string]string{"link→dist/bin/app": ""})
 	tells(t, readArtifacts(t, ArtifactOptions{Root: "/"}, filepath.Join(dir, "link")), app+" ELF")

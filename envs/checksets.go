@@ -23,11 +23,12 @@ func shippedTogether(names []string, read []*artifactReader, at string) ([]*arti
 		return nil, err
 	}
 	for i, r := range read {
-		if place, ok := places[i]; ok {
-			if plain == nil {
-				plain = &artifact.Set{}
-				sets = append(sets, plain)
-			}
+		place, together := places[i]
+		if together && plain == nil {
+			plain = &artifact.Set{}
+			sets = append(sets, plain)
+		}
+		if together && r.order[0].Format == content.Plain {
 			f := r.order[0].files[0]
 			f.Path, f.Asked = place, true
 			if !slices.ContainsFunc(plain.Files, func(other artifact.File) bool { return other.Path == place }) {
@@ -36,7 +37,15 @@ func shippedTogether(names []string, read []*artifactReader, at string) ([]*arti
 			continue
 		}
 		own := map[*content.Set]*artifact.Set{}
+		if together {
+			own[r.order[0].Set] = plain
+		}
 		for _, s := range r.finish(at) {
+			if together && s.home() == r.order[0].Set {
+				for k := range s.files {
+					s.files[k].Path = path.Join(place, strings.TrimPrefix(s.files[k].Path, at))
+				}
+			}
 			if len(s.files) == 0 && s.Package == nil {
 				continue
 			}
@@ -59,7 +68,8 @@ func shippedTogether(names []string, read []*artifactReader, at string) ([]*arti
 }
 
 // plainPlaces are where plain files lie, by the number of their argument: as they do to
-// each other here, and below a folder.
+// each other here, and below a folder. Folders beside them, as a shell's * names them, are
+// among them.
 func plainPlaces(names []string, read []*artifactReader, at string) (map[int]string, error) {
 	places := map[int]string{}
 	var top []string // of the folder that they have in common
@@ -90,6 +100,18 @@ func plainPlaces(names []string, read []*artifactReader, at string) (map[int]str
 	for i := range places {
 		if read[i].here == "" {
 			places[i] = path.Join(at, strings.TrimPrefix(places[i], strings.Join(top, "/")))
+		}
+	}
+	for i, r := range read {
+		if first || r.here != "" || r.order[0].Format != content.Folder {
+			continue
+		}
+		abs, err := filepath.Abs(names[i])
+		if err != nil {
+			return nil, err
+		}
+		if dir, base := filepath.Split(abs); strings.TrimSuffix(dir, "/") == strings.Join(top, "/") {
+			places[i] = path.Join(at, base)
 		}
 	}
 	return places, nil

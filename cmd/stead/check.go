@@ -34,8 +34,8 @@ func newCheck(g *globals) *cobra.Command {
 			"  unproven  it depends on what can't be known, such as a library that is loaded by a name made at run time\n\n" +
 			"It ends with 3 where anything fails, and with --strict where anything is unproven.\n\n" +
 			"HOST is /, which needs neither fleet nor store, the folder of a root, or what snapshot takes as a host.\n" +
-			"Files lie with others of the same argument as they would on the target: those of packages and archives at\n" +
-			"their own places, others below --at.\n\n" +
+			"What is shipped together finds each other: files, and folders beside them, as they lie here and below --at;\n" +
+			"what a package or an archive holds at its own places.\n\n" +
 			"What it can't see: a library whose structures or behavior changed behind unchanged names, instructions that\n" +
 			"a processor lacks where no note or build flag tells of them, and data files, services or permissions that a\n" +
 			"program looks for once it runs. A trial in stead.toml finds some of that.",
