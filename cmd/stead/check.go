@@ -75,7 +75,7 @@ func newCheck(g *globals) *cobra.Command {
 
 // collectAt leaves the collector at rest, in percent of what is alive, until the heap is
 // much larger than what one program takes: a check that is done in 30 ms has no use for it.
-const collectAt = 2400
+const collectAt = 4000
 
 func runCheck(ctx context.Context, g *globals, f checkFlags, args []string) (err error) {
 	i := slices.IndexFunc(checkFormats, func(c struct {

@@ -111,9 +111,11 @@ func (w *walk) argument(ctx context.Context, name string, f *os.File) error {
 	if err != nil {
 		return err
 	}
+	pages := newPaged(f)
+	defer pagers.Put(pages)
 	buf := heads.Get().(*[HeadBytes]byte)
 	defer heads.Put(buf)
-	n, err := f.ReadAt(buf[:], 0)
+	n, err := pages.ReadAt(buf[:], 0)
 	if err != nil && err != io.EOF {
 		return err
 	}
@@ -125,9 +127,7 @@ func (w *walk) argument(ctx context.Context, name string, f *os.File) error {
 		return err
 	}
 	file := &File{Path: path.Join(w.at, filepath.Base(name)), Name: name, Type: Regular, Mode: modeOf(info), Size: info.Size()}
-	content, done := mapFile(f, file.Size)
-	defer done()
-	return w.file(ctx, set, maxDepth, file, io.NewSectionReader(content, 0, file.Size))
+	return w.file(ctx, set, maxDepth, file, io.NewSectionReader(pages, 0, file.Size))
 }
 
 // folder reads a folder without following links, several files at once.
@@ -193,9 +193,9 @@ func (w *walk) folderEntry(ctx context.Context, set *Set, root *os.Root, rel str
 		return w.file(ctx, set, 0, f, nil)
 	}
 	defer o.Close()
-	content, done := mapFile(o, f.Size)
-	defer done()
-	return w.file(ctx, set, 0, f, io.NewSectionReader(content, 0, f.Size))
+	pages := newPaged(o)
+	defer pagers.Put(pages)
+	return w.file(ctx, set, 0, f, io.NewSectionReader(pages, 0, f.Size))
 }
 
 // file hands one entry over, and goes on with what is in it. Its reader may be nil where

@@ -60,6 +60,7 @@ func (n *names) fill(exports []Export) {
 		size *= 2
 	}
 	n.slots = make([]slot, size)
+	clear(n.slots) // a page that is read before it is written is made twice, and all processors are told
 	for i := range exports {
 		if i > 0 && exports[i-1].Name == exports[i].Name {
 			continue
