@@ -428,6 +428,7 @@ func TestIndexOfBundle(t *testing.T) {
 func FuzzProvides(f *testing.F) {
 	f.Add([]byte("Package: a\nProvides: b, c (= 1),\n d\nDescription: x\n"))
 	f.Add([]byte("provides:"))
+	f.Add([]byte("c\x98\x98\x98\xc7e: N\nProvides: b")) // longer in lower case
 	f.Fuzz(func(t *testing.T, control []byte) {
 		for _, p := range provides(control) {
 			if p == "" || strings.ContainsAny(p, ",\n") {

@@ -104,18 +104,16 @@ func installed(db *snapshot.Database, links map[string]string, files store.Manif
 
 // provides are the entries of a package's Provides field (deb-control(5)).
 func provides(control []byte) []string {
-	const field = "\nprovides:"
-	text := "\n" + string(control)
-	i := strings.Index(strings.ToLower(text), field)
-	if i < 0 {
-		return nil
-	}
 	var value strings.Builder
-	for n, line := range strings.Split(text[i+len(field):], "\n") {
-		if n > 0 && !strings.HasPrefix(line, " ") && !strings.HasPrefix(line, "\t") {
-			break
+	inside := false
+	for line := range strings.SplitSeq(string(control), "\n") {
+		if !strings.HasPrefix(line, " ") && !strings.HasPrefix(line, "\t") {
+			name, rest, ok := strings.Cut(line, ":")
+			inside, line = ok && strings.EqualFold(name, "provides"), rest
 		}
-		value.WriteString(" " + line)
+		if inside {
+			value.WriteString(" " + line)
+		}
 	}
 	var all []string
 	for entry := range strings.SplitSeq(value.String(), ",") {
