@@ -102,21 +102,12 @@ func installed(db *snapshot.Database, links map[string]string, files store.Manif
 	return packages, func(p string) string { return owners[p] }
 }
 
-// provides are the entries of a package's Provides field (deb-control(5)).
+// provides are the entries of a package's Provides field (deb-control(5)), as far as its
+// control file can be read.
 func provides(control []byte) []string {
-	var value strings.Builder
-	inside := false
-	for line := range strings.SplitSeq(string(control), "\n") {
-		if !strings.HasPrefix(line, " ") && !strings.HasPrefix(line, "\t") {
-			name, rest, ok := strings.Cut(line, ":")
-			inside, line = ok && strings.EqualFold(name, "provides"), rest
-		}
-		if inside {
-			value.WriteString(" " + line)
-		}
-	}
+	fields, _ := image.ControlFields(control)
 	var all []string
-	for entry := range strings.SplitSeq(value.String(), ",") {
+	for entry := range strings.SplitSeq(strings.Join(fields["Provides"], ","), ",") {
 		if entry = strings.Join(strings.Fields(entry), " "); entry != "" {
 			all = append(all, entry)
 		}

@@ -46,11 +46,6 @@ func (s *Session) proved(key proofKey, holds func(*proof) bool) *proof {
 }
 
 // Load follows one start.
-func Load(sys System, p Program) *Result {
-	return NewSession(sys, [3]uint32{}).Load(p)
-}
-
-// Load follows one start.
 func (s *Session) Load(p Program) *Result {
 	o := p.Object
 	for _, into := range p.Into {
